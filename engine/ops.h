@@ -1,0 +1,259 @@
+/* ops.h — every operation: its row, its attributes and the function that records it.
+ *
+ * Recording functions take values and return values (see tape.h); `op_x.c` of the same family holds the
+ * shape rule, the plain-C meaning, the CPU body, the gradient and the cost. Letters: B batch, T time,
+ * C channels, H heads, D head size, N rows, V vocabulary. Unless a contract says otherwise: floating
+ * inputs of one call share one dtype (f32, f64 or bf16), outputs have it too, arithmetic is f32 for f32
+ * and bf16 (one rounding at the store) and f64 for f64, results are bitwise the same at any thread
+ * count, and inputs are not modified.
+ */
+#ifndef QN_OPS_H
+#define QN_OPS_H
+
+#include "engine/tape.h"
+
+/* ---- the list: one row per op, found by name in traces, tests and benchmarks ---------------------- */
+
+#define QN_OP_MAP(X)                                                                              \
+    X(add) X(sub) X(mul) X(div) X(scale) X(unary) X(unary_bwd) X(fill)                            \
+    X(reduce) X(reduce_bwd) X(cast) X(copy) X(concat)                                             \
+    X(linear) X(linear_bwd_input) X(linear_bwd_weight) X(matmul)                                  \
+    X(embedding) X(embedding_bwd) X(layernorm) X(layernorm_bwd) X(rmsnorm) X(rmsnorm_bwd)         \
+    X(attention) X(attention_bwd) X(cache_write) X(activation) X(activation_bwd)                  \
+    X(swiglu) X(swiglu_bwd) X(rope) X(dropout) X(softmax) X(softmax_bwd)                          \
+    X(cross_entropy) X(linear_cross_entropy) X(mse) X(accuracy)                                   \
+    X(grad_norm) X(guard) X(adamw) X(sgd)
+
+#define QNI_X(name) extern const qn_op qn_op_##name;
+QN_OP_MAP(QNI_X)
+#undef QNI_X
+
+const qn_op *qn_op_find(const char *name);
+extern const qn_op *const qn_op_table[]; /* NULL-terminated, in QN_OP_MAP order */
+
+/* ---- op_elementwise.c ------------------------------------------------------------------------------ */
+
+/* y = a (op) b with numpy broadcasting. Gradients are summed over broadcast axes. */
+qn_value *qn_add(qn_tape *t, qn_value *a, qn_value *b);
+qn_value *qn_sub(qn_tape *t, qn_value *a, qn_value *b);
+qn_value *qn_mul(qn_tape *t, qn_value *a, qn_value *b);
+qn_value *qn_div(qn_tape *t, qn_value *a, qn_value *b);
+
+typedef struct qn_scale_attrs {
+    double factor, shift;
+} qn_scale_attrs;
+qn_value *qn_scale(qn_tape *t, qn_value *x, double factor, double shift); /* y = factor*x + shift */
+
+typedef enum qn_unary { QN_NEG, QN_EXP, QN_LOG, QN_SQRT, QN_SQUARE, QN_ABS, QN_UNARY_COUNT } qn_unary;
+typedef struct qn_unary_attrs {
+    qn_unary kind;
+} qn_unary_attrs;
+qn_value *qn_unary_op(qn_tape *t, qn_value *x, qn_unary kind);
+
+typedef struct qn_fill_attrs {
+    qn_dtype dtype;
+    int ndim;
+    int64_t shape[QN_MAX_DIMS];
+    double value;
+} qn_fill_attrs;
+qn_value *qn_fill(qn_tape *t, qn_dtype dt, int ndim, const int64_t *shape, double value);
+/* Overwrites given storage (op row `fill` on an existing value). */
+qn_status qn_fill_into(qn_tape *t, qn_value *dst, double value);
+
+/* ---- op_reduce.c ------------------------------------------------------------------------------------ */
+
+typedef enum qn_reduction { QN_SUM, QN_MEAN, QN_MAX, QN_REDUCTION_COUNT } qn_reduction;
+enum { QN_ALL_AXES = -100 };
+typedef struct qn_reduce_attrs {
+    qn_reduction kind;
+    int axis; /* negative counts from the end; QN_ALL_AXES */
+    bool keep;
+} qn_reduce_attrs;
+/* Over one axis or all; f32 accumulation in a fixed tree. Max passes its gradient to the first maximum. */
+qn_value *qn_reduce(qn_tape *t, qn_value *x, qn_reduction kind, int axis, bool keep);
+
+/* ---- op_shape.c -------------------------------------------------------------------------------------- */
+
+typedef struct qn_cast_attrs {
+    qn_dtype dtype;
+} qn_cast_attrs;
+qn_value *qn_cast(qn_tape *t, qn_value *x, qn_dtype dt); /* x itself if it has the dtype */
+qn_value *qn_reshape(qn_tape *t, qn_value *x, int ndim, const int64_t *shape); /* view; one -1 allowed; x contiguous */
+qn_value *qn_transpose(qn_tape *t, qn_value *x, int axis_a, int axis_b);       /* view */
+qn_value *qn_slice(qn_tape *t, qn_value *x, int axis, int64_t start, int64_t length); /* view */
+qn_value *qn_contiguous(qn_tape *t, qn_value *x); /* copy if strided */
+typedef struct qn_concat_attrs {
+    int axis, count;
+} qn_concat_attrs;
+qn_value *qn_concat(qn_tape *t, qn_value *const *x, int count, int axis); /* count <= QN_MAX_IN */
+
+/* ---- op_linear.c, op_matmul.c -------------------------------------------------------------------------- */
+
+typedef enum qn_activation {
+    QN_ACT_NONE,
+    QN_ACT_GELU,      /* x Phi(x), exact erf form */
+    QN_ACT_GELU_TANH, /* Hendrycks and Gimpel 2016, tanh form */
+    QN_ACT_RELU,
+    QN_ACT_SILU,
+    QN_ACT_SIGMOID,
+    QN_ACT_TANH,
+    QN_ACT_COUNT
+} qn_activation;
+bool qn_activation_parse(const char *name, qn_activation *out); /* "gelu", "gelu_tanh", "relu", ... */
+
+typedef struct qn_linear_attrs {
+    qn_activation activation;
+} qn_linear_attrs;
+/* y = act(x w^T + b) + residual.
+ *   x (..., K), w (M, K), b (M) or NULL, residual (..., M) or NULL; rows of x may be strided, w too.
+ * Slots: in x,w,b,residual; out y, pre (= x w^T + b, saved for the gradient when act is not NONE). */
+qn_value *qn_linear(qn_tape *t, qn_value *x, qn_value *w, qn_value *b, qn_activation act,
+                    qn_value *residual);
+
+typedef struct qn_matmul_attrs {
+    bool transpose_a, transpose_b;
+    double alpha;
+} qn_matmul_attrs;
+/* y = alpha op(a) op(b), batched over equal leading axes. */
+qn_value *qn_matmul(qn_tape *t, qn_value *a, qn_value *b, bool transpose_a, bool transpose_b);
+
+/* ---- op_lookup.c -------------------------------------------------------------------------------------- */
+
+/* y[i,:] = table[ids[i],:] (+ table2[position,:]).
+ *   ids (...) i32, table (V, C), positions NULL or (T, C): row i of the last axis of ids adds
+ *   positions[i + start], start NULL or an i32 scalar. Gradient by sorted segments, no atomics. */
+qn_value *qn_embedding(qn_tape *t, qn_value *ids, qn_value *table, qn_value *positions,
+                       qn_value *start);
+
+/* ---- op_norm.c ---------------------------------------------------------------------------------------- */
+
+typedef struct qn_norm_attrs {
+    double eps;
+} qn_norm_attrs;
+/* h = x + residual (residual may be NULL: h = x); y = (h - mean) rstd w + b over the last axis.
+ * Slots: in x,residual,w,b; out y, h (only with residual), mean, rstd (saved; rows, f32 or f64).
+ * *sum receives h (x itself without residual). Ba, Kiros, Hinton 2016. */
+qn_value *qn_layernorm(qn_tape *t, qn_value *x, qn_value *residual, qn_value *w, qn_value *b,
+                       double eps, qn_value **sum);
+/* y = h rstd w, rstd = 1/sqrt(mean(h^2) + eps). Zhang and Sennrich 2019. */
+qn_value *qn_rmsnorm(qn_tape *t, qn_value *x, qn_value *residual, qn_value *w, double eps,
+                     qn_value **sum);
+
+/* ---- op_attention.c ------------------------------------------------------------------------------------ */
+
+typedef struct qn_attention_attrs {
+    double scale;   /* 0 = 1/sqrt(D) */
+    double dropout; /* probability on the attention weights; active only in training tapes */
+    bool causal;
+} qn_attention_attrs;
+/* o = softmax(scale q k^T + mask) v, tiled with an online softmax (Milakov 2018; Dao 2022); the T x S
+ * matrix never exists in memory.
+ *   q (B,T,H,D); k, v (B,S,G,D), G divides H (grouped queries): views with contiguous last axis are fine
+ *   documents  NULL or (B,S) i32: a query sees keys of its own document only (T = S)
+ *   start      NULL or i32 scalar: query i stands at position start + i (decoding against a cache);
+ *              causal: keys at positions <= start + i are visible; without start, start = S - T.
+ *   rng        NULL or i64[2] {step, sample offset} for dropout
+ * Slots: in q,k,v,documents,start,rng; out o (B,T,H,D), lse (B,H,T) saved. A query that sees no key gives 0. */
+qn_value *qn_attention(qn_tape *t, qn_value *q, qn_value *k, qn_value *v, qn_value *documents,
+                       qn_value *start, qn_value *rng, const qn_attention_attrs *attrs);
+/* cache[:, start : start+T] = x; cache (B,S,G,D) is updated in place, x (B,T,G,D), start i32 scalar. */
+qn_value *qn_cache_write(qn_tape *t, qn_value *cache, qn_value *x, qn_value *start);
+
+/* ---- op_activation.c ------------------------------------------------------------------------------------ */
+
+typedef struct qn_activation_attrs {
+    qn_activation kind;
+} qn_activation_attrs;
+qn_value *qn_activate(qn_tape *t, qn_value *x, qn_activation kind); /* the gradient needs x */
+/* y = silu(gate) * up; gate and up (..., C) may be views of one (..., 2C) value. Shazeer 2020. */
+qn_value *qn_swiglu(qn_tape *t, qn_value *gate, qn_value *up);
+
+/* ---- op_rope.c ------------------------------------------------------------------------------------------- */
+
+typedef struct qn_rope_attrs {
+    double theta;
+    bool inverse; /* rotates back: the gradient */
+} qn_rope_attrs;
+/* Rotary embedding in the Hugging Face half-split convention (formats: element j pairs with j + D/2).
+ *   x (B,T,H,D), D even; positions NULL (0..T-1) or (B,T) i32; start NULL or i32 scalar added to 0..T-1.
+ * Su et al. 2021. Angles in f64, sin and cos rounded once to the arithmetic type. */
+qn_value *qn_rope(qn_tape *t, qn_value *x, qn_value *positions, qn_value *start, double theta);
+
+/* ---- op_dropout.c ------------------------------------------------------------------------------------------ */
+
+typedef struct qn_dropout_attrs {
+    double p;
+} qn_dropout_attrs;
+/* y = x m / (1-p), m Bernoulli(1-p) from Philox: key of the scope, counter (step, element), the element
+ * index counting the sample offset: element = rng[1] * (elements per sample) + local index, the first axis
+ * of x being the samples. The mask is never stored: the gradient is the same op on dy. Keep when
+ * u32 >= floor(p 2^32). x itself when p = 0 or the tape is not training. rng i64[2] {step, sample offset}. */
+qn_value *qn_dropout(qn_tape *t, qn_value *x, double p, qn_value *rng, const char *site);
+
+/* ---- op_softmax.c ------------------------------------------------------------------------------------------ */
+
+qn_value *qn_softmax(qn_tape *t, qn_value *x); /* last axis */
+
+/* ---- op_loss.c --------------------------------------------------------------------------------------------- */
+
+typedef struct qn_ce_attrs {
+    int64_t ignore_index;
+    double label_smoothing; /* as PyTorch: (1-e) CE + e mean over classes */
+    int64_t chunk;          /* rows of logits held at once by linear_cross_entropy; 0 = chosen by shape */
+} qn_ce_attrs;
+/* loss = inv_n * sum over rows whose target is not ignore_index.
+ *   logits (N,V), targets (N) i32, inv_n scalar (f32, f64 in f64 tapes). Loss: scalar of inv_n's dtype.
+ * The gradient is left in place by the forward call when the loss is the root of the tape. */
+qn_value *qn_cross_entropy(qn_tape *t, qn_value *logits, qn_value *targets, qn_value *inv_n,
+                           const qn_ce_attrs *attrs);
+/* As cross_entropy of x w^T (+ b), never holding more than `chunk` rows of logits; x (N,K), w (V,K).
+ * Must be the root of a differentiated tape; dx, dw and db are made in the same pass. */
+qn_value *qn_linear_cross_entropy(qn_tape *t, qn_value *x, qn_value *w, qn_value *b,
+                                  qn_value *targets, qn_value *inv_n, const qn_ce_attrs *attrs);
+/* loss = inv_n * sum (y - target)^2 over rows of (N, C) whose target is finite... all rows count. */
+qn_value *qn_mse(qn_tape *t, qn_value *y, qn_value *target, qn_value *inv_n);
+/* Number of rows whose arg max (first of equals) is the target; f32 scalar; rows ignored as above. */
+qn_value *qn_accuracy(qn_tape *t, qn_value *logits, qn_value *targets, int64_t ignore_index);
+
+/* ---- op_update.c: over the flat parameter arena ------------------------------------------------------------- */
+
+typedef struct qn_segment { /* a run of parameters with one rule; offsets and counts in elements */
+    int64_t offset, count;
+    double lr_scale;        /* multiplies the scheduled learning rate */
+    double weight_decay;
+} qn_segment;
+
+/* norm = sqrt(sum g^2), f64 accumulation in a fixed tree over the flat gradient; scalar f32. */
+qn_value *qn_grad_norm(qn_tape *t, qn_value *grads, const qn_segment *segments, int count);
+
+/* What the guard keeps on the device (f64[8], saved in checkpoints): */
+enum { QN_GUARD_APPLY, QN_GUARD_CLIP, QN_GUARD_MEAN, QN_GUARD_VAR, QN_GUARD_COUNT, QN_GUARD_STATE = 8 };
+typedef struct qn_guard_attrs {
+    double clip_norm;       /* 0 = no clipping */
+    double spike_threshold; /* z-score of the loss beyond which the step is refused; 0 = off */
+    int64_t spike_window;   /* steps of the exponential window */
+} qn_guard_attrs;
+/* state[APPLY] becomes 0, and stays 0 until the host resets it, when loss or norm is not finite or the
+ * loss spikes; state[CLIP] = min(1, clip_norm / (norm + 1e-6)) as torch.nn.utils.clip_grad_norm_.
+ * The window learns only from applied steps. */
+qn_value *qn_guard(qn_tape *t, qn_value *loss, qn_value *norm, qn_value *state, const qn_guard_attrs *attrs);
+
+typedef struct qn_update_attrs {
+    double beta1, beta2, eps;            /* adamw */
+    double momentum, dampening;          /* sgd */
+    bool nesterov;
+    bool stochastic_rounding;            /* bf16 without master: draws from rng */
+    int n_segments;
+    const qn_segment *segments;          /* outlives the program */
+} qn_update_attrs;
+/* hyper f64[2] {lr, t} (t counts applied updates from 1, advanced by the op when applied);
+ * weights (n) f32|f64|bf16 flat, master (n) f32 or NULL, grads (n) f32|f64, m, v (n).
+ * AdamW as torch.optim.AdamW (Loshchilov and Hutter 2019), SGD as torch.optim.SGD; gradients are
+ * multiplied by state[CLIP]; nothing is written when state[APPLY] is 0. */
+qn_status qn_adamw(qn_tape *t, qn_value *weights, qn_value *master, qn_value *grads, qn_value *m,
+                   qn_value *v, qn_value *hyper, qn_value *guard_state, qn_value *rng,
+                   const qn_update_attrs *attrs);
+qn_status qn_sgd(qn_tape *t, qn_value *weights, qn_value *master, qn_value *grads, qn_value *momentum,
+                 qn_value *hyper, qn_value *guard_state, qn_value *rng, const qn_update_attrs *attrs);
+
+#endif
