@@ -210,7 +210,8 @@ qn_value *qn_cross_entropy(qn_tape *t, qn_value *logits, qn_value *targets, qn_v
  * Must be the root of a differentiated tape; dx, dw and db are made in the same pass. */
 qn_value *qn_linear_cross_entropy(qn_tape *t, qn_value *x, qn_value *w, qn_value *b,
                                   qn_value *targets, qn_value *inv_n, const qn_ce_attrs *attrs);
-/* loss = inv_n * sum (y - target)^2 over rows of (N, C) whose target is finite... all rows count. */
+/* loss = inv_n * sum (y - target)^2 over the rows of y, target (N, C). A row whose first target is NaN is
+ * padding and counts nowhere (sources refuse NaN in data, so NaN marks padding only). */
 qn_value *qn_mse(qn_tape *t, qn_value *y, qn_value *target, qn_value *inv_n);
 /* Number of rows whose arg max (first of equals) is the target; f32 scalar; rows ignored as above. */
 qn_value *qn_accuracy(qn_tape *t, qn_value *logits, qn_value *targets, int64_t ignore_index);
