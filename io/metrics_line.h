@@ -1,0 +1,49 @@
+/* metrics_line.h — the wording of a run's lines, shared by the console and train.log. */
+#ifndef QN_IO_METRICS_LINE_H
+#define QN_IO_METRICS_LINE_H
+
+#include "io/metrics.h"
+#include "io/metrics_text.h"
+
+/* What the lines say about progress: the last value seen of each figure, and the pace so far. */
+typedef struct qni_pace {
+    qn_log_options o;
+    bool started;
+    int64_t first_step, step;
+    double first_time, epoch;
+    double train_loss, eval_loss, rate, grad_norm, tokens_per_second; /* NaN = none yet */
+    bool has_train_loss, has_grad_norm;
+} qni_pace;
+
+typedef enum qni_part { /* in the order of the line */
+                        QNI_PART_EPOCH,
+                        QNI_PART_STEP,
+                        QNI_PART_BAR,
+                        QNI_PART_PERCENT,
+                        QNI_PART_LOSS,
+                        QNI_PART_VAL,
+                        QNI_PART_RATE,
+                        QNI_PART_NORM,
+                        QNI_PART_SPEED,
+                        QNI_PART_ETA,
+                        QNI_PART_COUNT
+} qni_part;
+
+void qni_pace_init(qni_pace *p, const qn_log_options *o);
+void qni_pace_update(qni_pace *p, const qn_record *r);
+double qni_pace_seconds_left(const qni_pace *p); /* NaN when it cannot be told */
+
+/* Adds one part, without separators; adds nothing when there is nothing to say. */
+void qni_line_part(qni_text *t, const qni_pace *p, qni_part part);
+/* Adds the words of an event, without time and newline; `text` may be NULL. */
+void qni_line_event(qni_text *t, const qni_pace *p, qn_event event, const qn_record *r,
+                    const char *text);
+/* A full plain line: UTC time, the event's words, newline. */
+void qni_line_plain(qni_text *t, const qni_pace *p, qn_event event, const qn_record *r,
+                    const char *text);
+
+void qni_line_duration(qni_text *t, double seconds); /* "12:31", "1:02:03", "2d 03:04:05" */
+void qni_line_count(qni_text *t, double n);          /* "950", "38.2k", "1.20M" */
+void qni_line_number(qni_text *t, double v);         /* "1.8423"; "1.8e-04" when it is small */
+
+#endif
