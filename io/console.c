@@ -23,19 +23,20 @@ typedef struct console {
     bool color, bar_shown;
     double last_draw;
     qni_pace pace;
-    qni_text out, part; /* reused: a steady run allocates nothing here */
+    qn_text out, part; /* reused: a steady run allocates nothing here */
 } console;
 
 enum { DEFAULT_WIDTH = 80, MIN_CELLS = 5, MAX_CELLS = 24 };
 static const double draw_interval = 0.1;
 
 static void flush(console *c) {
-    if (!c->out.failed && c->out.n > 0) (void)qni_write_all(c->fd, c->out.data, c->out.n);
+    if (!c->out.status != QN_OK && c->out.length > 0)
+        (void)qni_write_all(c->fd, c->out.data, c->out.length);
     qni_text_clear(&c->out);
 }
 
 static void paint(console *c, const char *code) {
-    if (c->color) qni_text_puts(&c->out, code);
+    if (c->color) qn_text_add(&c->out, code);
 }
 
 /* ---- the bar -----------------------------------------------------------------------------------
@@ -48,9 +49,9 @@ static int terminal_width(int fd) {
 }
 
 /* Columns a part takes: its characters, none of which is wide. */
-static int columns(const qni_text *t) {
+static int columns(const qn_text *t) {
     int n = 0;
-    for (size_t i = 0; i < t->n; i++) n += ((unsigned char)t->data[i] & 0xC0) != 0x80;
+    for (size_t i = 0; i < t->length; i++) n += ((unsigned char)t->data[i] & 0xC0) != 0x80;
     return n;
 }
 
@@ -59,10 +60,10 @@ static void add_bar(console *c, int cells) {
     int full = (int)(done * cells);
     if (full > cells) full = cells;
     paint(c, CYAN);
-    for (int i = 0; i < full; i++) qni_text_puts(&c->out, "\xE2\x94\x81"); /* heavy line */
+    for (int i = 0; i < full; i++) qn_text_add(&c->out, "\xE2\x94\x81"); /* heavy line */
     paint(c, RESET);
     paint(c, DIM);
-    for (int i = full; i < cells; i++) qni_text_puts(&c->out, "\xE2\x94\x80"); /* light line */
+    for (int i = full; i < cells; i++) qn_text_add(&c->out, "\xE2\x94\x80"); /* light line */
     paint(c, RESET);
 }
 
@@ -71,7 +72,7 @@ static void add_bar(console *c, int cells) {
 static void add_progress(console *c) {
     int width = terminal_width(c->fd) - 1, used = 0;
     int cells = width / 5 < MIN_CELLS ? MIN_CELLS : width / 5 > MAX_CELLS ? MAX_CELLS : width / 5;
-    qni_text_puts(&c->out, ERASE_LINE);
+    qn_text_add(&c->out, ERASE_LINE);
     for (int part = 0; part < QNI_PART_COUNT; part++) {
         bool bar = part == QNI_PART_BAR && c->pace.o.total_steps > 0;
         qni_text_clear(&c->part);
@@ -80,11 +81,11 @@ static void add_progress(console *c) {
         if (needed == 0) continue;
         if (used > 0) needed += 2;
         if (used + needed > width) break;
-        if (used > 0) qni_text_puts(&c->out, "  ");
+        if (used > 0) qn_text_add(&c->out, "  ");
         if (bar) {
             add_bar(c, cells);
         } else {
-            qni_text_add(&c->out, c->part.data, c->part.n);
+            qn_text_add_bytes(&c->out, c->part.data, c->part.length);
         }
         used += needed;
     }
@@ -123,16 +124,16 @@ static void bar_emit(console *c, qn_event event, const qn_record *r, const char 
         return;
     }
     bool shown = c->bar_shown;
-    if (shown) qni_text_puts(&c->out, ERASE_LINE);
+    if (shown) qn_text_add(&c->out, ERASE_LINE);
     if (shown && event == QN_EVENT_END) { /* the bar's last state stays */
         add_progress(c);
-        qni_text_puts(&c->out, "\n");
+        qn_text_add(&c->out, "\n");
         c->bar_shown = shown = false;
     }
     paint(c, event_color(event));
     qni_line_event(&c->out, &c->pace, event, r, text);
     paint(c, RESET);
-    qni_text_puts(&c->out, "\n");
+    qn_text_add(&c->out, "\n");
     if (shown) add_progress(c);
     flush(c);
 }
@@ -152,10 +153,10 @@ static void console_emit(void *self, qn_event event, const qn_record *r, const c
 static void console_free(void *self) {
     console *c = self;
     if (!c) return;
-    if (c->bar_shown) qni_text_puts(&c->out, "\n"); /* leave the shell a line of its own */
+    if (c->bar_shown) qn_text_add(&c->out, "\n"); /* leave the shell a line of its own */
     flush(c);
-    qni_text_free(&c->out);
-    qni_text_free(&c->part);
+    qn_text_free(&c->out);
+    qn_text_free(&c->part);
     qn_free(c);
 }
 

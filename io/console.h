@@ -1,7 +1,7 @@
 /* console.h — what a person watching a run sees: one live bar on a terminal, plain lines elsewhere.
  */
-#ifndef QN_IO_CONSOLE_H
-#define QN_IO_CONSOLE_H
+#ifndef QN_CONSOLE_H
+#define QN_CONSOLE_H
 
 #include "io/metrics.h"
 

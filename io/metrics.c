@@ -10,14 +10,14 @@
 typedef struct file_sink {
     qni_file file;
     qni_pace pace;
-    qni_text row; /* reused: a steady run allocates nothing here */
+    qn_text row; /* reused: a steady run allocates nothing here */
 } file_sink;
 
 static void sink_free(void *self) {
     file_sink *s = self;
     if (!s) return;
     qni_file_close(&s->file);
-    qni_text_free(&s->row);
+    qn_text_free(&s->row);
     qn_free(s);
 }
 
@@ -39,7 +39,7 @@ static qn_status sink_create(const char *path, const qn_log_options *o, const qn
 /* A row that could not be built for want of memory is dropped like one that found no room. */
 static void write_row(file_sink *s, const qn_record *r) {
     if (r) s->pace.step = r->step;
-    if (!s->row.failed) qni_file_write(&s->file, s->row.data, s->row.n, s->pace.step);
+    if (s->row.status == QN_OK) qni_file_write(&s->file, s->row.data, s->row.length, s->pace.step);
 }
 
 /* ---- train.log ---------------------------------------------------------------------------------
@@ -65,24 +65,24 @@ static void jsonl_emit(void *self, qn_event event, const qn_record *r, const cha
     static const char *const text_key[] = {
         [QN_EVENT_CHECKPOINT] = "checkpoint", [QN_EVENT_NOTE] = "note", [QN_EVENT_END] = "end"};
     file_sink *s = self;
-    qni_text *row = &s->row;
+    qn_text *row = &s->row;
     qni_text_clear(row);
-    qni_text_printf(row, "{\"step\":%lld", (long long)(r ? r->step : s->pace.step));
+    qn_text_printf(row, "{\"step\":%lld", (long long)(r ? r->step : s->pace.step));
     if (event == QN_EVENT_CHECKPOINT || event == QN_EVENT_NOTE || event == QN_EVENT_END) {
-        qni_text_printf(row, ",\"%s\":", text_key[event]);
+        qn_text_printf(row, ",\"%s\":", text_key[event]);
         qni_text_json(row, text ? text : "");
     }
     if (r && r->n > 0) {
-        qni_text_puts(row, ",\"epoch\":");
-        qni_text_json_double(row, r->epoch);
+        qn_text_add(row, ",\"epoch\":");
+        qn_text_json_number(row, r->epoch);
     }
     for (int i = 0; r && i < r->n; i++) {
-        qni_text_puts(row, ",");
+        qn_text_add(row, ",");
         qni_text_json(row, r->metric[i].key);
-        qni_text_puts(row, ":");
-        qni_text_json_double(row, r->metric[i].value);
+        qn_text_add(row, ":");
+        qn_text_json_number(row, r->metric[i].value);
     }
-    qni_text_puts(row, "}\n");
+    qn_text_add(row, "}\n");
     write_row(s, r);
 }
 
@@ -102,36 +102,35 @@ char *qn_summary_text(const qn_record *end, const char *report_path) {
     double speed = qn_record_get(end, "summary/tokens_per_second", none);
     double waiting = qn_record_get(end, "summary/data_wait_pct", none);
     double skipped = qn_record_get(end, "summary/skipped_steps", none);
-    qni_text t = {0};
+    qn_text t = {0};
     if (isfinite(best)) {
-        qni_text_puts(&t, "  best       ");
+        qn_text_add(&t, "  best       ");
         qni_line_number(&t, best);
         if (isfinite(best_step)) qni_text_printf(&t, " at step %.0f", best_step);
-        qni_text_puts(&t, "\n");
+        qn_text_add(&t, "\n");
     }
     if (isfinite(wall)) {
-        qni_text_puts(&t, "  wall time  ");
+        qn_text_add(&t, "  wall time  ");
         qni_line_duration(&t, wall);
-        qni_text_puts(&t, "\n");
+        qn_text_add(&t, "\n");
     }
     if (isfinite(tokens)) {
-        qni_text_puts(&t, "  tokens     ");
+        qn_text_add(&t, "  tokens     ");
         qni_line_count(&t, tokens);
         if (isfinite(speed)) {
-            qni_text_puts(&t, ", mean ");
+            qn_text_add(&t, ", mean ");
             qni_line_count(&t, speed);
-            qni_text_puts(&t, " tok/s");
+            qn_text_add(&t, " tok/s");
         }
-        qni_text_puts(&t, "\n");
+        qn_text_add(&t, "\n");
     }
     if (isfinite(waiting)) qni_text_printf(&t, "  data wait  %.1f%% of the time\n", waiting);
     if (skipped > 0) qni_text_printf(&t, "  skipped    %.0f steps\n", skipped);
     if (report_path) {
-        qni_text_puts(&t, "  report     ");
+        qn_text_add(&t, "  report     ");
         qni_text_utf8(&t, report_path);
-        qni_text_puts(&t, "\n");
+        qn_text_add(&t, "\n");
     }
-    if (!t.data && !t.failed) qni_text_puts(&t, "");
-    if (t.failed) qni_text_free(&t);
-    return t.data;
+    char *text = NULL;
+    return qn_text_take(&t, &text) == QN_OK ? text : NULL;
 }

@@ -15,8 +15,8 @@
  * Keys that are absent are left out of what is shown. Numbers are written with '.' in every locale.
  * File sinks never fail after they were made: see metrics_file.h for what a full disk does.
  */
-#ifndef QN_IO_METRICS_H
-#define QN_IO_METRICS_H
+#ifndef QN_METRICS_H
+#define QN_METRICS_H
 
 #include "engine/train.h"
 

@@ -5,8 +5,8 @@
  * before stay whole; the row is dropped, and the first drop is told once through `notices`. Later
  * rows are tried again, so output goes on when there is room.
  */
-#ifndef QN_IO_METRICS_FILE_H
-#define QN_IO_METRICS_FILE_H
+#ifndef QN_METRICS_FILE_H
+#define QN_METRICS_FILE_H
 
 #include "engine/train.h"
 

@@ -61,23 +61,23 @@ double qni_pace_seconds_left(const qni_pace *p) {
 /* ---- figures -----------------------------------------------------------------------------------
  */
 
-void qni_line_duration(qni_text *t, double seconds) {
+void qni_line_duration(qn_text *t, double seconds) {
     if (!(seconds >= 0) || seconds > 1e10) {
-        qni_text_puts(t, "unknown");
+        qn_text_add(t, "unknown");
         return;
     }
     long long s = llround(seconds);
-    if (s >= 86400) qni_text_printf(t, "%lldd ", s / 86400);
+    if (s >= 86400) qn_text_printf(t, "%lldd ", s / 86400);
     if (s >= 86400) {
-        qni_text_printf(t, "%02lld:%02lld:%02lld", s / 3600 % 24, s / 60 % 60, s % 60);
+        qn_text_printf(t, "%02lld:%02lld:%02lld", s / 3600 % 24, s / 60 % 60, s % 60);
     } else if (s >= 3600) {
-        qni_text_printf(t, "%lld:%02lld:%02lld", s / 3600, s / 60 % 60, s % 60);
+        qn_text_printf(t, "%lld:%02lld:%02lld", s / 3600, s / 60 % 60, s % 60);
     } else {
-        qni_text_printf(t, "%lld:%02lld", s / 60, s % 60);
+        qn_text_printf(t, "%lld:%02lld", s / 60, s % 60);
     }
 }
 
-void qni_line_count(qni_text *t, double n) {
+void qni_line_count(qn_text *t, double n) {
     if (fabs(n) < 999.5) {
         qni_text_printf(t, "%.0f", n);
     } else if (fabs(n) < 999950) {
@@ -89,9 +89,9 @@ void qni_line_count(qni_text *t, double n) {
     }
 }
 
-void qni_line_number(qni_text *t, double v) {
+void qni_line_number(qn_text *t, double v) {
     if (!isfinite(v)) {
-        qni_text_puts(t, isnan(v) ? "nan" : v > 0 ? "inf" : "-inf");
+        qn_text_add(t, isnan(v) ? "nan" : v > 0 ? "inf" : "-inf");
     } else if (v != 0 && (fabs(v) < 1e-3 || fabs(v) >= 1e6)) {
         qni_text_printf(t, "%.3e", v);
     } else {
@@ -102,42 +102,42 @@ void qni_line_number(qni_text *t, double v) {
 /* ---- parts of the progress line ----------------------------------------------------------------
  */
 
-static void part_epoch(qni_text *t, const qni_pace *p) {
+static void part_epoch(qn_text *t, const qni_pace *p) {
     if (p->o.total_epochs > 0) {
         int64_t epoch = (int64_t)p->epoch + 1;
         if (epoch > p->o.total_epochs) epoch = p->o.total_epochs;
-        qni_text_printf(t, "epoch %lld/%lld", (long long)epoch, (long long)p->o.total_epochs);
+        qn_text_printf(t, "epoch %lld/%lld", (long long)epoch, (long long)p->o.total_epochs);
     } else if (p->epoch > 0) {
         qni_text_printf(t, "epoch %.2f", p->epoch);
     }
 }
 
-static void part_step(qni_text *t, const qni_pace *p) {
+static void part_step(qn_text *t, const qni_pace *p) {
     if (p->o.total_steps > 0) {
-        qni_text_printf(t, "%lld/%lld", (long long)p->step, (long long)p->o.total_steps);
+        qn_text_printf(t, "%lld/%lld", (long long)p->step, (long long)p->o.total_steps);
     } else {
-        qni_text_printf(t, "step %lld", (long long)p->step);
+        qn_text_printf(t, "step %lld", (long long)p->step);
     }
 }
 
-void qni_line_part(qni_text *t, const qni_pace *p, qni_part part) {
+void qni_line_part(qn_text *t, const qni_pace *p, qni_part part) {
     double left;
     switch (part) {
     case QNI_PART_EPOCH: part_epoch(t, p); break;
     case QNI_PART_STEP: part_step(t, p); break;
     case QNI_PART_PERCENT:
         if (p->o.total_steps > 0) {
-            qni_text_printf(t, "%3d%%", (int)(100.0 * (double)p->step / (double)p->o.total_steps));
+            qn_text_printf(t, "%3d%%", (int)(100.0 * (double)p->step / (double)p->o.total_steps));
         }
         break;
     case QNI_PART_LOSS:
         if (!p->has_train_loss) break;
-        qni_text_puts(t, "loss ");
+        qn_text_add(t, "loss ");
         qni_line_number(t, p->train_loss);
         break;
     case QNI_PART_VAL:
         if (isnan(p->eval_loss)) break;
-        qni_text_puts(t, "val ");
+        qn_text_add(t, "val ");
         qni_line_number(t, p->eval_loss);
         break;
     case QNI_PART_RATE:
@@ -149,12 +149,12 @@ void qni_line_part(qni_text *t, const qni_pace *p, qni_part part) {
     case QNI_PART_SPEED:
         if (!(p->tokens_per_second > 0)) break;
         qni_line_count(t, p->tokens_per_second);
-        qni_text_puts(t, " tok/s");
+        qn_text_add(t, " tok/s");
         break;
     case QNI_PART_ETA:
         left = qni_pace_seconds_left(p);
         if (isnan(left)) break;
-        qni_text_puts(t, "ETA ");
+        qn_text_add(t, "ETA ");
         qni_line_duration(t, left);
         break;
     case QNI_PART_BAR:
@@ -165,62 +165,53 @@ void qni_line_part(qni_text *t, const qni_pace *p, qni_part part) {
 /* ---- events ------------------------------------------------------------------------------------
  */
 
-static void words_train(qni_text *t, const qni_pace *p) {
+static void words_train(qn_text *t, const qni_pace *p) {
     static const qni_part parts[] = {QNI_PART_EPOCH, QNI_PART_LOSS,  QNI_PART_RATE,
                                      QNI_PART_NORM,  QNI_PART_SPEED, QNI_PART_ETA};
-    qni_text_puts(t, p->o.total_steps > 0 ? "step " : "");
+    qn_text_add(t, p->o.total_steps > 0 ? "step " : "");
     part_step(t, p);
     for (size_t i = 0; i < sizeof parts / sizeof parts[0]; i++) {
-        size_t before = t->n;
-        qni_text_puts(t, "  ");
+        size_t before = t->length;
+        qn_text_add(t, "  ");
         qni_line_part(t, p, parts[i]);
-        if (t->n == before + 2) { /* nothing to say: take the gap back */
-            t->n = before;
+        if (t->status == QN_OK && t->length == before + 2) { /* nothing to say: take the gap back */
+            t->length = before;
             t->data[before] = '\0';
         }
     }
 }
 
-static void words_eval(qni_text *t, const qn_record *r) {
-    qni_text_printf(t, "eval at step %lld", r ? (long long)r->step : 0LL);
+static void words_eval(qn_text *t, const qn_record *r) {
+    qn_text_printf(t, "eval at step %lld", r ? (long long)r->step : 0LL);
     for (int i = 0; r && i < r->n; i++) {
         const char *key = r->metric[i].key;
         if (strncmp(key, "eval/", 5) != 0) continue;
-        qni_text_printf(t, "  %s ", key + 5);
+        qn_text_printf(t, "  %s ", key + 5);
         qni_line_number(t, r->metric[i].value);
     }
 }
 
-/* A line stays one line: control characters (a newline in a file name) become spaces. */
-static void add_one_line(qni_text *t, const char *s) {
-    size_t start = t->n;
-    qni_text_utf8(t, s);
-    for (size_t i = start; i < t->n && !t->failed; i++) {
-        if ((unsigned char)t->data[i] < 0x20 || t->data[i] == 0x7F) t->data[i] = ' ';
-    }
-}
-
-void qni_line_event(qni_text *t, const qni_pace *p, qn_event event, const qn_record *r,
+void qni_line_event(qn_text *t, const qni_pace *p, qn_event event, const qn_record *r,
                     const char *text) {
     switch (event) {
     case QN_EVENT_TRAIN: words_train(t, p); break;
     case QN_EVENT_EVAL: words_eval(t, r); break;
-    case QN_EVENT_CHECKPOINT: qni_text_puts(t, "saved "); break;
+    case QN_EVENT_CHECKPOINT: qn_text_add(t, "saved "); break;
     case QN_EVENT_NOTE: break;
     case QN_EVENT_END:
-        qni_text_printf(t, "end at step %lld: ", r ? (long long)r->step : (long long)p->step);
+        qn_text_printf(t, "end at step %lld: ", r ? (long long)r->step : (long long)p->step);
         break;
     }
-    if (text && event != QN_EVENT_TRAIN && event != QN_EVENT_EVAL) add_one_line(t, text);
+    if (text && event != QN_EVENT_TRAIN && event != QN_EVENT_EVAL) qni_text_line(t, text);
 }
 
-void qni_line_plain(qni_text *t, const qni_pace *p, qn_event event, const qn_record *r,
+void qni_line_plain(qn_text *t, const qni_pace *p, qn_event event, const qn_record *r,
                     const char *text) {
     time_t now = (time_t)p->o.wall();
     struct tm utc;
     char stamp[32] = "";
     if (gmtime_r(&now, &utc)) strftime(stamp, sizeof stamp, "%Y-%m-%dT%H:%M:%SZ  ", &utc);
-    qni_text_puts(t, stamp);
+    qn_text_add(t, stamp);
     qni_line_event(t, p, event, r, text);
-    qni_text_puts(t, "\n");
+    qn_text_add(t, "\n");
 }

@@ -1,6 +1,6 @@
 /* metrics_line.h — the wording of a run's lines, shared by the console and train.log. */
-#ifndef QN_IO_METRICS_LINE_H
-#define QN_IO_METRICS_LINE_H
+#ifndef QN_METRICS_LINE_H
+#define QN_METRICS_LINE_H
 
 #include "io/metrics.h"
 #include "io/metrics_text.h"
@@ -34,16 +34,16 @@ void qni_pace_update(qni_pace *p, const qn_record *r);
 double qni_pace_seconds_left(const qni_pace *p); /* NaN when it cannot be told */
 
 /* Adds one part, without separators; adds nothing when there is nothing to say. */
-void qni_line_part(qni_text *t, const qni_pace *p, qni_part part);
+void qni_line_part(qn_text *t, const qni_pace *p, qni_part part);
 /* Adds the words of an event, without time and newline; `text` may be NULL. */
-void qni_line_event(qni_text *t, const qni_pace *p, qn_event event, const qn_record *r,
+void qni_line_event(qn_text *t, const qni_pace *p, qn_event event, const qn_record *r,
                     const char *text);
 /* A full plain line: UTC time, the event's words, newline. */
-void qni_line_plain(qni_text *t, const qni_pace *p, qn_event event, const qn_record *r,
+void qni_line_plain(qn_text *t, const qni_pace *p, qn_event event, const qn_record *r,
                     const char *text);
 
-void qni_line_duration(qni_text *t, double seconds); /* "12:31", "1:02:03", "2d 03:04:05" */
-void qni_line_count(qni_text *t, double n);          /* "950", "38.2k", "1.20M" */
-void qni_line_number(qni_text *t, double v);         /* "1.8423"; "1.8e-04" when it is small */
+void qni_line_duration(qn_text *t, double seconds); /* "12:31", "1:02:03", "2d 03:04:05" */
+void qni_line_count(qn_text *t, double n);          /* "950", "38.2k", "1.20M" */
+void qni_line_number(qn_text *t, double v);         /* "1.8423"; "1.8e-04" when it is small */
 
 #endif
