@@ -1,10 +1,10 @@
 /* tape.h — record once, differentiate, plan, replay.
  *
  * A *tape* records the ops of one program as values and nodes; qn_tape_backward extends it with the
- * gradient rules; qn_program_create plans every temporary into the pool and yields a *program*: a flat
- * list of calls that replays with no allocation. Recording functions return the new value; on failure
- * they return NULL and the tape keeps the first error, so a model reads as formulas. Passing NULL on
- * is legal and stays NULL; qn_tape_status() tells at the end.
+ * gradient rules; qn_program_create plans every temporary into the pool and yields a *program*: a
+ * flat list of calls that replays with no allocation. Recording functions return the new value; on
+ * failure they return NULL and the tape keeps the first error, so a model reads as formulas.
+ * Passing NULL on is legal and stays NULL; qn_tape_status() tells at the end.
  */
 #ifndef QN_TAPE_H
 #define QN_TAPE_H
@@ -15,55 +15,65 @@ typedef struct qn_tape qn_tape;
 typedef struct qn_program qn_program;
 
 typedef enum qn_class { /* what the bytes are; `quern plan` prints one line per class */
-    QN_CLASS_TEMP,       /* pool: activations, gradients of activations, workspace */
-    QN_CLASS_WEIGHT,     /* run arena from here on */
-    QN_CLASS_MASTER,
-    QN_CLASS_GRADIENT,
-    QN_CLASS_MOMENT,
-    QN_CLASS_BUFFER,
-    QN_CLASS_BEST,
-    QN_CLASS_INPUT,      /* batch, step values */
-    QN_CLASS_COUNT
+                        QN_CLASS_TEMP, /* pool: activations, gradients of activations, workspace */
+                        QN_CLASS_WEIGHT, /* run arena from here on */
+                        QN_CLASS_MASTER,
+                        QN_CLASS_GRADIENT,
+                        QN_CLASS_MOMENT,
+                        QN_CLASS_BUFFER,
+                        QN_CLASS_BEST,
+                        QN_CLASS_INPUT, /* batch, step values */
+                        QN_CLASS_COUNT
 } qn_class;
 
 /* A value: a tensor whose storage is decided by the planner (temporaries) or given (run arena).
  * A view shares its base's storage at an element offset. */
 typedef struct qn_value {
-    qn_tensor t;             /* t.data is set when storage is bound */
-    struct qn_value *base;   /* storage owner; itself if it owns */
-    int64_t offset;          /* elements from the owner's first */
+    qn_tensor t;           /* t.data is set when storage is bound */
+    struct qn_value *base; /* storage owner; itself if it owns */
+    int64_t offset;        /* elements from the owner's first */
     qn_class cls;
-    const char *name;        /* dotted path of a parameter, or "scope.op:slot" */
+    const char *name; /* dotted path of a parameter, or "scope.op:slot" */
     bool requires_grad;
-    bool keep;               /* lives to the end of the program: a result the host reads */
-    struct qn_value *grad;   /* where the gradient goes, NULL until differentiated */
-    bool grad_written;
+    bool keep;                 /* lives to the end of the program: a result the host reads */
+    struct qn_value *primal;   /* set on a recomputed copy: the value it repeats */
+    struct qn_value *grad;     /* where the gradient goes, NULL until differentiated */
+    bool is_grad;              /* this value is gradient storage: emit decides write or add */
+    bool grad_written;         /* something is there already */
+    bool donated;              /* taken over as another value's gradient */
+    struct qn_region *regions; /* parts of this storage consumed through views (differentiate.c) */
+    struct qn_region *region;  /* of a gradient: the part it covers */
+    bool zero_first;           /* its gradient is zeroed first, then only added to */
     int id;
-    int producer;            /* node index, -1 for given storage */
+    int producer; /* node index, -1 for given storage */
     /* planner */
     int first_use, last_use;
+    struct qn_value *shares; /* takes over this value's storage, NULL = its own */
+    int reused_at;           /* node that took its storage over, + 1 */
     int64_t pool_offset;     /* bytes; -1 = not in the pool */
-    struct qn_value *next;
 } qn_value;
 
 typedef struct qn_node {
-    qn_call call;            /* tensors are filled from the values when storage is bound */
+    qn_call call; /* tensors are filled from the values when storage is bound */
     qn_value *in[QN_MAX_IN];
     qn_value *out[QN_MAX_OUT];
-    int scope;               /* index of the scope it was recorded in */
-    int recompute_scope;     /* outermost enclosing scope chosen for recomputation, -1 = none */
-    bool backward;           /* recorded by the differentiator */
+    int index;           /* its place on the tape */
+    int scope;           /* index of the scope it was recorded in */
+    int recompute_scope; /* outermost enclosing scope chosen for recomputation, -1 = none */
+    bool backward;       /* recorded by the differentiator */
 } qn_node;
 
-/* ---- recording --------------------------------------------------------------------------------- */
+/* ---- recording ---------------------------------------------------------------------------------
+ */
 
 typedef struct qn_tape_options {
-    const char *name;              /* "micro_first", "eval", ... */
-    uint64_t seed;                 /* keys of the random ops */
+    const char *name; /* "micro_first", "eval", ... */
+    uint64_t seed;    /* keys of the random ops */
     int threads;
-    bool training;                 /* dropout is active */
-    bool accumulate_params;        /* parameter gradients add to what is there */
-    const char *const *recompute;  /* NULL-terminated globs of scope paths */
+    bool training;                /* dropout is active */
+    bool accumulate_params;       /* parameter gradients add to what is there */
+    const char *const *recompute; /* NULL-terminated globs of scope paths */
+    bool no_reuse;                /* ignore QN_MAY_REUSE: tests compare the bits with and without */
 } qn_tape_options;
 
 qn_status qn_tape_create(const qn_tape_options *o, qn_tape **out) QN_CHECKED;
@@ -71,7 +81,8 @@ void qn_tape_free(qn_tape *t);
 qn_status qn_tape_status(const qn_tape *t); /* first error, its message restored to this thread */
 const qn_tape_options *qn_tape_get_options(const qn_tape *t);
 
-/* Storage that exists already (parameters, buffers, inputs): desc.data may be NULL when only planning. */
+/* Storage that exists already (parameters, buffers, inputs): desc.data may be NULL when only
+ * planning. */
 qn_value *qn_tape_given(qn_tape *t, const char *name, qn_class cls, const qn_tensor *desc,
                         bool requires_grad);
 void qn_tape_set_grad(qn_tape *t, qn_value *param, qn_value *grad); /* given gradient storage */
@@ -83,10 +94,10 @@ void qn_tape_scope_pop(qn_tape *t);
 void qn_tape_no_grad_push(qn_tape *t); /* values recorded until the pop need no gradient */
 void qn_tape_no_grad_pop(qn_tape *t);
 
-/* Records one call of `op`. in[] has op->n_in entries. outs[] has op->n_out entries: on entry NULL for a
- * value the tape creates, or the storage to update (QN_UPDATES slots, gradients); bit i of want_out asks
- * for the optional output i. `site` tells apart two random calls in one scope (NULL = the op's name).
- * On return outs[] holds the values. */
+/* Records one call of `op`. in[] has op->n_in entries. outs[] has op->n_out entries: on entry NULL
+ * for a value the tape creates, or the storage to update (QN_UPDATES slots, gradients); bit i of
+ * want_out asks for the optional output i. `site` tells apart two random calls in one scope (NULL =
+ * the op's name). On return outs[] holds the values. */
 qn_status qn_tape_emit(qn_tape *t, const qn_op *op, qn_value *const *in, qn_value **outs,
                        uint32_t want_out, const void *attrs, const char *site);
 
@@ -94,27 +105,36 @@ qn_status qn_tape_emit(qn_tape *t, const qn_op *op, qn_value *const *in, qn_valu
 qn_value *qn_tape_view(qn_tape *t, qn_value *v, int ndim, const int64_t *shape,
                        const int64_t *stride, int64_t offset);
 
-/* ---- differentiation (differentiate.c) ---------------------------------------------------------- */
+/* ---- differentiation (differentiate.c) ----------------------------------------------------------
+ */
 
 /* Extends the tape with the gradient of `loss` (a scalar) with respect to every given value that
- * requires one. Walks the nodes in reverse; a tensor used n times gets one write and n-1 accumulations. */
+ * requires one. Walks the nodes in reverse; a tensor used n times gets one write and n-1
+ * accumulations. */
 qn_status qn_tape_backward(qn_tape *t, qn_value *loss);
 
 /* For backward rules. */
 bool qn_grad_wanted(const qn_tape *t, const qn_value *v);
-qn_value *qn_grad_of(qn_tape *t, qn_value *out);     /* incoming gradient, NULL if nothing reaches `out` */
-qn_value *qn_grad_slot(qn_tape *t, qn_value *in);    /* put it in outs[]; emit decides write or add; NULL if unwanted */
-qn_status qn_grad_pass(qn_tape *t, qn_value *in, qn_value *dy); /* gradient of `in` += dy; takes dy over when it can */
-bool qn_grad_is_root(const qn_tape *t, const qn_value *v);     /* v is the loss itself */
-/* Makes an absent optional output of a forward node present, because its gradient needs it saved. */
+qn_value *qn_grad_of(qn_tape *t,
+                     qn_value *out); /* incoming gradient, NULL if nothing reaches `out` */
+qn_value *
+qn_grad_slot(qn_tape *t,
+             qn_value *in); /* put it in outs[]; emit decides write or add; NULL if unwanted */
+qn_status qn_grad_pass(qn_tape *t, qn_value *in,
+                       qn_value *dy); /* gradient of `in` += dy; takes dy over when it can */
+bool qn_grad_is_root(const qn_tape *t, const qn_value *v); /* v is the loss itself */
+/* Makes an absent optional output of a forward node present, because its gradient needs it saved.
+ */
 qn_value *qn_node_save(qn_tape *t, qn_node *n, int slot);
-/* As qn_node_save for an output that is the gradient of `in` (a loss that leaves gradients in place). */
+/* As qn_node_save for an output that is the gradient of `in` (a loss that leaves gradients in
+ * place). */
 qn_value *qn_node_save_grad(qn_tape *t, qn_node *n, int slot, qn_value *in);
 
-/* ---- programs (planner.c, program.c) ------------------------------------------------------------- */
+/* ---- programs (planner.c, program.c)
+ * ------------------------------------------------------------- */
 
-/* Drops dead calls and gives every temporary an offset. No memory is touched. The tape belongs to the
- * program from here on. */
+/* Drops dead calls and gives every temporary an offset. No memory is touched. The tape belongs to
+ * the program from here on. */
 qn_status qn_program_create(qn_tape *t, qn_program **out) QN_CHECKED;
 void qn_program_free(qn_program *p);
 const char *qn_program_name(const qn_program *p);
@@ -122,6 +142,9 @@ size_t qn_program_pool_bytes(const qn_program *p);
 int qn_program_call_count(const qn_program *p);
 const qn_node *qn_program_node(const qn_program *p, int i);
 void qn_program_cost(const qn_program *p, qn_cost *total);
+/* Bytes alive in the pool at the call where they are most, by kind. */
+void qn_program_peak(const qn_program *p, int64_t *activations, int64_t *gradients,
+                     int64_t *workspace);
 
 /* Binds temporaries into the pool (>= pool_bytes) and prepares every call. */
 qn_status qn_program_bind(qn_program *p, qn_device device, qn_arena *pool) QN_CHECKED;
@@ -133,7 +156,7 @@ qn_status qn_program_replay(qn_program *p) QN_CHECKED;
  * ("blocks.3.mlp linear:y element 12 = nan"). Leaves report empty when all are finite. */
 qn_status qn_program_replay_checked(qn_program *p, char *report, size_t report_size) QN_CHECKED;
 
-/* Per-call times of the last qn_program_replay_timed, seconds; for --profile and bench. */
+/* Replays and fills seconds[call count]; for --profile and bench. */
 qn_status qn_program_replay_timed(qn_program *p, double *seconds) QN_CHECKED;
 
 /* Globs over dotted paths: `*` any characters but '.', `**` any, `?` one. */
