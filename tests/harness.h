@@ -1,14 +1,14 @@
 /* harness.h — one description of a case becomes every check an op owes.
  *
- * From {op, inputs, attributes, tolerance} qn_check_case runs:
- *   REF against the PyTorch-f64 golden file, if the case names one;
- *   CPU body against REF (f64-computed), and bf16 against the f64-then-rounded result;
+ * From {op, inputs, attributes, tolerance} qn_check_case runs, for f32, bf16 and f64:
+ *   every body against REF computed in f64 from the same (already rounded) inputs;
  *   twice equal bitwise; 1 and 2 threads equal bitwise;
- *   outputs pre-filled with NaN, sentinels around every buffer, inputs unchanged;
+ *   outputs and scratch pre-filled with NaN, sentinels around every buffer, inputs unchanged;
  *   each QN_MAY_REUSE declaration run with and without sharing, equal bitwise;
  *   accumulate bits: out += result;
- *   gradient through the tape in f64 against central differences with one Richardson step, <= 1e-6 relative.
- * Comparisons are written so that NaN fails.
+ *   gradient through the tape in f64 against central differences with one Richardson step, <= 1e-6
+ * relative. Comparisons are written so that NaN fails. PyTorch's f64 results are
+ * test_golden_ops.c's matter.
  */
 #ifndef QN_HARNESS_H
 #define QN_HARNESS_H
@@ -28,11 +28,11 @@ typedef enum qn_fill_kind {
 
 typedef struct qn_case_input {
     bool present;
-    bool integer;          /* i32; otherwise the case's dtype (or `fixed` dtype) */
-    int fixed_dtype;       /* 0 = follow the case; else 1 + qn_dtype */
+    bool integer;    /* i32; otherwise the case's dtype (or `fixed` dtype) */
+    int fixed_dtype; /* 0 = follow the case; else 1 + qn_dtype; floats are f64 in f64 runs */
     int ndim;
     int64_t shape[QN_MAX_DIMS];
-    bool strided;          /* lay it out with a gap in each row (a view of a wider tensor) */
+    bool strided; /* lay it out with a gap in each row (a view of a wider tensor) */
     qn_fill_kind fill;
     double limit, value;
     bool no_grad;
@@ -43,29 +43,37 @@ typedef struct qn_case {
     const qn_op *op;
     qn_case_input in[QN_MAX_IN];
     const void *attrs;
-    uint32_t want_out;       /* optional outputs to ask for */
-    uint32_t check_out;      /* outputs compared (0 = all present) */
-    double tol_f32;          /* |cpu - ref| <= tol * (1 + |ref|); each with a reason in the table */
-    double tol_bf16;         /* as above against the f64 result rounded to bf16 */
-    const char *golden;      /* tests/golden/<golden>.bin or NULL */
+    uint32_t want_out;  /* optional outputs to ask for */
+    uint32_t check_out; /* outputs compared (0 = all present) */
+    double tol_f32;     /* |got - want| <= tol * (1 + |want|); each with a reason in the table */
+    double tol_bf16;    /* as above against the f64 result rounded to the output's dtype */
+    uint32_t dtypes;    /* QN_DTYPE_BIT mask of the runs wanted (0 = all the op takes) */
     bool skip_grad;
-    bool rooted;             /* a loss: differentiate it as the root instead of a weighted sum */
+    bool rooted;       /* a loss: differentiate out[0] as the root instead of a weighted sum */
+    uint32_t grad_out; /* outputs in the weighted sum (0 = those that are not optional) */
+    int updates[QN_MAX_OUT]; /* QN_UPDATES outputs: 1 + the input slot whose storage it is;
+                                0 = the input of the same name */
 } qn_case;
 
-/* Runs every check for dtypes f32, bf16 (if the row's CPU body or REF takes it) and f64. */
+/* Runs every check for dtypes f32, bf16 (if the op takes it) and f64. */
 void qn_check_case(const qn_case *c);
 void qn_check_cases(const qn_case *c, int n);
 
 /* Small helpers shared by tests. */
-#define qn_assert_ok(expr)                                                                        \
-    do {                                                                                          \
-        qn_status s_ = (expr);                                                                    \
-        if (s_ != QN_OK) fail_msg("%s: %s: %s", #expr, qn_status_name(s_), qn_error_message());   \
+#define qn_assert_ok(expr)                                                                         \
+    do {                                                                                           \
+        qn_status s_ = (expr);                                                                     \
+        if (s_ != QN_OK) fail_msg("%s: %s: %s", #expr, qn_status_name(s_), qn_error_message());    \
     } while (0)
-void qn_assert_close(double got, double want, double tol, const char *what); /* NaN fails */
-const char *qn_test_data(const char *relative); /* path under QUERN_TEST_DATA, NULL if absent (prints a line) */
-char *qn_test_dir(void);                        /* fresh temporary directory, removed by qn_test_dir_remove */
-void qn_test_dir_remove(char *dir);
-uint64_t qn_hash_tensor(const qn_tensor *t);
+/* |got - want| <= tol * (1 + |want|); NaN fails, infinities must be equal. */
+void qn_assert_close(double got, double want, double tol, const char *what);
+/* Path under QUERN_TEST_DATA (default ../shared/data beside the sources), NULL if absent, with a
+ * visible line: the caller then calls skip(). Valid until the fourth next call in this thread. */
+#define qn_test_data(relative) qn_test_data_beside(QUERN_SOURCE_DIR, relative)
+const char *qn_test_data_beside(const char *source_dir, const char *relative);
+char *qn_test_dir(void);            /* fresh temporary directory */
+void qn_test_dir_remove(char *dir); /* removes it with everything in it, frees the name */
+uint64_t
+qn_hash_tensor(const qn_tensor *t); /* of dtype, shape and elements, whatever the strides */
 
 #endif
