@@ -1,0 +1,68 @@
+#!/usr/bin/env bash
+# Installs, builds and tests everything; the last line is `N passed, N failed, N skipped`.
+#
+#   ./test.sh          lint, and the tests in release, under ASan + UBSan, and under TSan
+#   ./test.sh quick    lint and the release tests
+#
+# Logs lie in build/test-results. Exits non-zero if anything failed.
+set -uo pipefail
+cd "$(dirname "$0")" || exit 1
+
+mode=${1:-full}
+case $mode in full | quick) ;; *)
+    echo "usage: ./test.sh [quick]" >&2
+    exit 2
+    ;;
+esac
+
+# What runs under ThreadSanitizer: whatever starts threads of its own.
+tsan_tests=(test_data_prefetch test_checkpoint_writer test_parallel test_train)
+
+tests/packages.sh test || exit
+
+results=build/test-results
+rm -rf "$results"
+mkdir -p "$results"
+
+# One step that is not a test program: passes or fails as a whole.
+step() { # NAME COMMAND...
+    local name=$1 log="$results/$1.log" start=$SECONDS
+    shift
+    if "$@" >"$log" 2>&1; then
+        printf 'passed\t%s\t\n' "$name" >"$results/$name.tsv"
+        printf '%-36s ok %43d s\n' "$name" $((SECONDS - start))
+        return 0
+    fi
+    printf 'failed\t%s\t%s\n' "$name" "$(tail -n 1 "$log")" >"$results/$name.tsv"
+    echo "$name FAILED; the end of $log:"
+    tail -n 40 "$log"
+    return 1
+}
+
+programs() { find "$1" -maxdepth 1 -name 'test_*' -type f -perm -u+x | sort; }
+
+run() { # LABEL PROGRAM...
+    tests/run.sh run "$1" "$results" "${@:2}"
+}
+
+export ASAN_OPTIONS=detect_leaks=1:halt_on_error=1:detect_stack_use_after_return=1
+export UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1
+export TSAN_OPTIONS=halt_on_error=1
+
+step lint tests/lint.sh
+if step build-release tests/build.sh ci; then
+    mapfile -t list < <(programs build/release/tests)
+    run release "${list[@]}"
+    mapfile -t list < <(programs tests)
+    QUERN_BINARY=$PWD/build/release/quern run script "${list[@]}"
+fi
+if [ "$mode" = full ]; then
+    if step build-dev tests/build.sh dev; then
+        mapfile -t list < <(programs build/dev/tests)
+        run dev "${list[@]}"
+    fi
+    if step build-tsan tests/build.sh tsan "${tsan_tests[@]}"; then
+        run tsan "${tsan_tests[@]/#/build/tsan/tests/}"
+    fi
+fi
+tests/run.sh total "$results"

@@ -1,0 +1,32 @@
+#!/usr/bin/env bash
+# Configures and builds one preset; starts afresh where the tree has moved since the last build.
+#
+#   tests/build.sh PRESET [TARGET...]
+#
+# `release` builds without tests, and takes over a build folder that `ci` has configured as it is, so
+# that the program and the tests share one incremental build.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+preset=$1
+shift
+folder=build/$preset
+tests=ON
+case $preset in
+ci) folder=build/release ;;
+release) tests=OFF ;;
+esac
+
+fresh=()
+configured=no
+if [ -f "$folder/CMakeCache.txt" ]; then
+    home=$(sed -n 's/^CMAKE_HOME_DIRECTORY:INTERNAL=//p' "$folder/CMakeCache.txt")
+    if [ "$home" != "$(pwd -P)" ]; then
+        fresh=(--fresh)
+    elif [ -f "$folder/build.ninja" ]; then
+        configured=yes
+    fi
+fi
+[ "$preset" = release ] && [ $configured = yes ] ||
+    cmake --preset "$preset" ${fresh[@]+"${fresh[@]}"} -DQUERN_TESTS=$tests
+cmake --build "$folder" -j "$(nproc)" ${1:+--target "$@"}
