@@ -5,7 +5,7 @@
 #include <string.h>
 #include <time.h>
 
-static double system_wall(void) {
+double qni_wall_clock(void) {
     struct timespec t;
     clock_gettime(CLOCK_REALTIME, &t);
     return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
@@ -20,7 +20,7 @@ void qni_pace_init(qni_pace *p, const qn_log_options *o) {
     p->tokens_per_second = none;
     if (o) p->o = *o;
     if (!p->o.clock) p->o.clock = qn_clock;
-    if (!p->o.wall) p->o.wall = system_wall;
+    if (!p->o.wall) p->o.wall = qni_wall_clock;
 }
 
 void qni_pace_update(qni_pace *p, const qn_record *r) {

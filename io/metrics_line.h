@@ -29,6 +29,8 @@ typedef enum qni_part { /* in the order of the line */
                         QNI_PART_COUNT
 } qni_part;
 
+double qni_wall_clock(void); /* the system's seconds since 1970 */
+
 void qni_pace_init(qni_pace *p, const qn_log_options *o);
 void qni_pace_update(qni_pace *p, const qn_record *r);
 double qni_pace_seconds_left(const qni_pace *p); /* NaN when it cannot be told */
