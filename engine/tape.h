@@ -79,6 +79,7 @@ typedef struct qn_tape_options {
 qn_status qn_tape_create(const qn_tape_options *o, qn_tape **out) QN_CHECKED;
 void qn_tape_free(qn_tape *t);
 qn_status qn_tape_status(const qn_tape *t); /* first error, its message restored to this thread */
+void qn_tape_abort(qn_tape *t, qn_status s); /* makes s, with this thread's message, the tape's error if it has none */
 const qn_tape_options *qn_tape_get_options(const qn_tape *t);
 
 /* Storage that exists already (parameters, buffers, inputs): desc.data may be NULL when only
