@@ -1,0 +1,141 @@
+/* data_parts.h — what the data sources share among themselves; not for use outside io/data_*.c. */
+#ifndef QN_DATA_PARTS_H
+#define QN_DATA_PARTS_H
+
+#include "io/data.h"
+
+#define XXH_STATIC_LINKING_ONLY /* digest states live on the stack and in our structs */
+#include <xxhash.h>
+
+/* ---- data_file.c: one input file as bytes ---------------------------------------------------- */
+
+/* A read-only view of a regular file: mapped, or copied when it is small. */
+typedef struct qni_view {
+    char *path; /* of what is mapped: the file itself, or its unpacked copy in the cache */
+    const unsigned char *bytes;
+    int64_t size;
+    bool mapped;
+    uint64_t device, inode;
+} qni_view;
+
+/* Refuses what is not a regular file; never waits for a FIFO's writer. */
+qn_status qni_view_open(const char *path, qni_view *out) QN_CHECKED;
+void qni_view_close(qni_view *v);
+/* QN_ERR_DATA if the file under a mapping has become shorter: touching the bytes would be SIGBUS.
+ */
+qn_status qni_view_intact(const qni_view *v) QN_CHECKED;
+
+typedef struct qni_file {
+    char *path;             /* as opened; errors name it */
+    char *relative;         /* below the walked directory, or the base name; without .gz */
+    qn_split home;          /* the split it belongs to */
+    bool packed;            /* it was a .gz */
+    uint64_t device, inode; /* of `path` */
+    int64_t size;           /* content, after unpacking */
+    uint64_t digest;        /* of the content; see qn_data_open */
+    qni_view view;          /* content; closed early when `own` replaces it */
+    void *own;              /* encoded content of a char vocabulary, or NULL */
+} qni_file;
+
+/* Maps `path`, through the cache if it is a .gz. Empty content is an error. */
+qn_status qni_file_open(const char *path, const char *relative, const char *cache_dir,
+                        qni_file *out) QN_CHECKED;
+void qni_file_close(qni_file *f);
+
+/* A file written beside its final name: bytes go to a temporary name, commit syncs and renames. */
+typedef struct qni_temp {
+    char *path, *temporary;
+    int fd;
+} qni_temp;
+
+qn_status qni_temp_open(const char *path, qni_temp *out) QN_CHECKED;
+qn_status qni_temp_write(qni_temp *t, const void *bytes, size_t n) QN_CHECKED;
+qn_status qni_temp_commit(qni_temp *t) QN_CHECKED; /* also the directory is synced */
+void qni_temp_close(qni_temp *t); /* removes what was not committed; zeroed t is legal */
+
+/* ---- data_gzip.c ----------------------------------------------------------------------------- */
+
+/* The content of a gzip file (one or several members), from the cache or unpacked into it. Each
+ * entry ends in a trailer with size and digest; one that does not agree is made anew. *size is that
+ * of the content, which comes first in the view. */
+qn_status qni_gzip_open(const char *path, const qni_view *packed, const char *cache_dir,
+                        qni_view *out, int64_t *size) QN_CHECKED;
+
+/* ---- data_files.c: finding files ------------------------------------------------------------- */
+
+typedef struct qni_files {
+    qni_file *file;
+    int64_t n, capacity;
+    int64_t skipped; /* empty files of walked directories */
+} qni_files;
+
+/* Opens and appends the files of o->paths[home]. */
+qn_status qni_files_open(const qn_data_options *o, qn_split home, qni_files *out) QN_CHECKED;
+/* QN_ERR_DATA if one file is at home in two splits. */
+qn_status qni_files_check_leak(const qni_files *f) QN_CHECKED;
+void qni_files_close(qni_files *f);
+bool qni_path_match(const char *glob, const char *path);
+
+/* ---- data_stream.c: tokens in many places as one sequence ------------------------------------ */
+
+typedef struct qni_span {
+    const unsigned char *data; /* little-endian ids of `width` bytes: 1, 2 or 4 */
+    int width;
+    int64_t count;
+    int64_t first;             /* place of data[0] in its file, for errors and the mask */
+    const unsigned char *mask; /* as qn_tokens; NULL: every token counts */
+    const qni_file *file;      /* NULL: a separator */
+    int64_t start;             /* place of data[0] in the stream; append sets it */
+} qni_span;
+
+typedef struct qni_stream {
+    qni_span *span;
+    int64_t n, capacity;
+    int64_t tokens;
+    bool masked;
+} qni_stream;
+
+qn_status qni_stream_append(qni_stream *s, qni_span span) QN_CHECKED; /* empty spans are dropped */
+qn_status qni_stream_slice(const qni_stream *from, int64_t first, int64_t count,
+                           qni_stream *to) QN_CHECKED;
+/* ids[0..count) = tokens first.. of the stream, checked against `vocab`. With `targets`, those
+ * whose mask bit is clear become QN_IGNORE_INDEX. */
+qn_status qni_stream_read(const qni_stream *s, int64_t first, int64_t count, int64_t vocab,
+                          bool targets, int32_t *ids) QN_CHECKED;
+void qni_stream_free(qni_stream *s);
+
+/* Documents, one span per file in file order, to the streams of the splits. */
+qn_status qni_divide(const qn_data_options *o, qni_files *files, const qni_span *document,
+                     const qni_span *separator, qni_stream split[QN_SPLIT_COUNT]) QN_CHECKED;
+/* Sizes of val and test out of n by the options' fractions; QN_ERR_DATA if a split would be empty.
+ */
+qn_status qni_divide_count(const qn_data_options *o, int64_t n, const char *unit,
+                           int64_t count[QN_SPLIT_COUNT]) QN_CHECKED;
+
+/* ---- data.c ---------------------------------------------------------------------------------- */
+
+/* First member of every source's self. */
+typedef struct qni_head {
+    char *text; /* qn_data_describe */
+} qni_head;
+
+qn_status qni_say(qni_head *h, const char *format, ...) QN_PRINTF(2, 3) QN_CHECKED;
+
+/* Place within the epoch's random order of a training position; *epoch is which epoch. */
+int64_t qni_epoch_index(uint64_t key, int64_t n, int64_t position, int64_t *epoch);
+
+/* Identity: canonical text goes into the digest. */
+void qni_identity_begin(XXH3_state_t *state, const qn_data_options *o);
+void qni_identity_text(XXH3_state_t *state, const char *format, ...) QN_PRINTF(2, 3);
+void qni_identity_file(XXH3_state_t *state, const qni_file *f);
+
+qn_status qni_window_source(const qn_data_options *o, qn_source *out, qn_vocab **vocab) QN_CHECKED;
+qn_status qni_items_source(const qn_data_options *o, qn_source *out) QN_CHECKED;
+
+/* data_text.c: one document span per file, the separator's span, and the vocabulary.
+ * *separator_bytes is the caller's (qn_free). Encodes files in place for a char vocabulary. */
+qn_status qni_text_documents(const qn_data_options *o, qni_files *files, qni_span *document,
+                             qni_span *separator, unsigned char **separator_bytes,
+                             qn_vocab **vocab) QN_CHECKED;
+
+#endif
