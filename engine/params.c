@@ -11,9 +11,7 @@ qn_dtype qn_precision_weight_dtype(qn_precision p) {
     return p == QN_PRECISION_F32 ? QN_F32 : p == QN_PRECISION_F64 ? QN_F64 : QN_BF16;
 }
 
-qn_dtype qn_precision_grad_dtype(qn_precision p) {
-    return p == QN_PRECISION_F64 ? QN_F64 : QN_F32;
-}
+qn_dtype qn_precision_grad_dtype(qn_precision p) { return p == QN_PRECISION_F64 ? QN_F64 : QN_F32; }
 
 const char *qn_precision_name(qn_precision p) {
     static const char *const names[] = {"f32", "bf16", "bf16_sr", "f64"};
@@ -44,8 +42,8 @@ qn_status qn_params_add(qn_params *p, const qn_param *spec) {
     }
     if (p->n == p->cap) {
         int wider = p->cap ? p->cap * 2 : 32;
-        qn_param *grown = qn_realloc(p->item, (size_t)p->cap * sizeof *grown, (size_t)wider * sizeof *grown,
-                                     "the parameter table");
+        qn_param *grown = qn_realloc(p->item, (size_t)p->cap * sizeof *grown,
+                                     (size_t)wider * sizeof *grown, "the parameter table");
         if (!grown) return QN_ERR_OOM;
         p->item = grown;
         p->cap = wider;
@@ -79,7 +77,8 @@ const qn_param *qn_params_find(const qn_params *p, const char *name) {
     return i < 0 ? NULL : &p->item[i];
 }
 
-int qn_params_group(qn_params *p, const char *glob, double lr_scale, double weight_decay, int frozen) {
+int qn_params_group(qn_params *p, const char *glob, double lr_scale, double weight_decay,
+                    int frozen) {
     int matched = 0;
     for (int i = 0; i < p->n; i++) {
         qn_param *q = &p->item[i];
@@ -92,7 +91,8 @@ int qn_params_group(qn_params *p, const char *glob, double lr_scale, double weig
     return matched;
 }
 
-/* ---- layout ------------------------------------------------------------------------------------------ */
+/* ---- layout
+ * ------------------------------------------------------------------------------------------ */
 
 static int64_t place(qn_params *p, bool frozen, int64_t at) {
     for (int i = 0; i < p->n; i++) {
@@ -118,7 +118,8 @@ static qn_status make_segments(qn_params *p) {
         if (same) { /* padding between them holds zeros and stays zero under every rule */
             last->count = q->offset + q->count - last->offset;
         } else {
-            p->segments[p->n_segments++] = (qn_segment){q->offset, q->count, q->lr_scale, q->weight_decay};
+            p->segments[p->n_segments++] =
+                (qn_segment){q->offset, q->count, q->lr_scale, q->weight_decay};
         }
     }
     return QN_OK;
@@ -142,7 +143,8 @@ qn_status qn_params_layout(qn_params *p, qn_precision precision, int moments, do
     p->weights = qn_tensor_make(NULL, w, QN_SHAPE(p->total));
     p->master = qn_tensor_make(NULL, g, QN_SHAPE(master ? p->trainable : 0));
     p->grads = qn_tensor_make(NULL, g, QN_SHAPE(p->trainable));
-    for (int k = 0; k < 2; k++) p->moment[k] = qn_tensor_make(NULL, g, QN_SHAPE(k < moments ? p->trainable : 0));
+    for (int k = 0; k < 2; k++)
+        p->moment[k] = qn_tensor_make(NULL, g, QN_SHAPE(k < moments ? p->trainable : 0));
     p->best = qn_tensor_make(NULL, master ? g : w, QN_SHAPE(keep_best ? p->trainable : 0));
     p->class_bytes[QN_CLASS_WEIGHT] = (int64_t)qn_tensor_bytes(&p->weights);
     p->class_bytes[QN_CLASS_MASTER] = (int64_t)qn_tensor_bytes(&p->master);
@@ -170,11 +172,13 @@ void qn_params_bind(qn_params *p, void *base) {
 
 qn_tensor qn_param_tensor(const qn_params *p, int i, const qn_tensor *flat) {
     const qn_param *q = &p->item[i];
-    char *data = flat->data ? (char *)flat->data + q->offset * (int64_t)qn_dtype_bytes(flat->dtype) : NULL;
+    char *data =
+        flat->data ? (char *)flat->data + q->offset * (int64_t)qn_dtype_bytes(flat->dtype) : NULL;
     return qn_tensor_make(data, flat->dtype, q->ndim, q->shape);
 }
 
-/* ---- initial weights --------------------------------------------------------------------------------- */
+/* ---- initial weights
+ * --------------------------------------------------------------------------------- */
 
 typedef struct draw {
     qn_params *p;
@@ -189,7 +193,8 @@ static void draw_block(void *ctx, int64_t block) {
     bool has_master = d->p->master.shape[0] > 0 && !d->q->frozen;
     for (int64_t i = first; i < last; i++) {
         double v = d->q->init == QN_INIT_ONE ? 1.0 : 0.0;
-        if (d->q->init == QN_INIT_NORMAL) v = d->q->init_scale * qn_rng_normal(d->key, 0, (uint64_t)i);
+        if (d->q->init == QN_INIT_NORMAL)
+            v = d->q->init_scale * qn_rng_normal(d->key, 0, (uint64_t)i);
         if (d->q->init == QN_INIT_UNIFORM) {
             v = d->q->init_scale * (2.0 * qn_rng_uniform(d->key, 0, (uint64_t)i) - 1.0);
         }
@@ -212,7 +217,8 @@ void qn_params_sync_weights(qn_params *p) {
     }
 }
 
-/* ---- values ------------------------------------------------------------------------------------------- */
+/* ---- values
+ * ------------------------------------------------------------------------------------------- */
 
 qn_status qn_graph_create(qn_tape *t, const qn_params *p, bool training, qn_graph *out) {
     *out = (qn_graph){.tape = t, .params = p};
@@ -229,7 +235,9 @@ qn_status qn_graph_create(qn_tape *t, const qn_params *p, bool training, qn_grap
 static int find_formatted(qn_graph *g, const char *format, va_list args, char *name, size_t size) {
     vsnprintf(name, size, format, args);
     int i = find(g->params, name);
-    if (i < 0) qn_tape_abort(g->tape, qn_fail(QN_ERR_INTERNAL, "the model uses parameter %s, which nobody declared", name));
+    if (i < 0)
+        qn_tape_abort(g->tape, qn_fail(QN_ERR_INTERNAL,
+                                       "the model uses parameter %s, which nobody declared", name));
     return i;
 }
 

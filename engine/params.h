@@ -1,35 +1,40 @@
 /* params.h — parameters by name, flat in the run arena.
  *
- * Every parameter has a dotted path and Hugging Face's shape. All of them lie one after the other in one
- * flat array per kind (weights, masters, gradients, moments, best snapshot), trainable ones first, each
- * starting on a multiple of 64 elements except inside a fused group, whose members are adjacent so that
- * q|k|v or gate|up is one view. The optimizer walks the flat arrays once.
+ * Every parameter has a dotted path and Hugging Face's shape. All of them lie one after the other
+ * in one flat array per kind (weights, masters, gradients, moments, best snapshot), trainable ones
+ * first, each starting on a multiple of 64 elements except inside a fused group, whose members are
+ * adjacent so that q|k|v or gate|up is one view. The optimizer walks the flat arrays once.
  */
 #ifndef QN_PARAMS_H
 #define QN_PARAMS_H
 
 #include "engine/ops.h"
 
-typedef enum qn_precision { QN_PRECISION_F32, QN_PRECISION_BF16, QN_PRECISION_BF16_SR, QN_PRECISION_F64 } qn_precision;
+typedef enum qn_precision {
+    QN_PRECISION_F32,
+    QN_PRECISION_BF16,
+    QN_PRECISION_BF16_SR,
+    QN_PRECISION_F64
+} qn_precision;
 
 typedef enum qn_init_kind {
     QN_INIT_ZERO,
     QN_INIT_ONE,
-    QN_INIT_NORMAL,        /* N(0, scale^2) */
-    QN_INIT_UNIFORM        /* U(-scale, scale) */
+    QN_INIT_NORMAL, /* N(0, scale^2) */
+    QN_INIT_UNIFORM /* U(-scale, scale) */
 } qn_init_kind;
 
 typedef struct qn_param {
-    const char *name;      /* "blocks.3.mlp.up.weight" */
-    const char *hf_name;   /* "model.layers.3.mlp.up_proj.weight" */
-    bool hf_transposed;    /* Hugging Face stores it [in,out] (GPT-2's Conv1D) */
+    const char *name;    /* "blocks.3.mlp.up.weight" */
+    const char *hf_name; /* "model.layers.3.mlp.up_proj.weight" */
+    bool hf_transposed;  /* Hugging Face stores it [in,out] (GPT-2's Conv1D) */
     int ndim;
     int64_t shape[QN_MAX_DIMS];
     int64_t count, offset; /* elements; offset into the flat arrays, set by layout */
     qn_init_kind init;
     double init_scale;
-    bool fused;            /* follows the one before without padding */
-    bool no_decay;         /* norms and biases: weight decay does not apply unless a group says so */
+    bool fused;    /* follows the one before without padding */
+    bool no_decay; /* norms and biases: weight decay does not apply unless a group says so */
     bool frozen;
     double lr_scale, weight_decay;
 } qn_param;
@@ -39,33 +44,37 @@ typedef struct qn_params {
     qn_param *item;
     int n, cap;
     qn_precision precision;
-    int moments;                /* flat arrays the optimizer keeps: 0, 1 or 2 */
-    int64_t total, trainable;   /* elements of the flat arrays incl. padding; the trainable prefix */
+    int moments;              /* flat arrays the optimizer keeps: 0, 1 or 2 */
+    int64_t total, trainable; /* elements of the flat arrays incl. padding; the trainable prefix */
     int64_t parameters, trainable_parameters; /* without padding */
     /* flat views into the run arena; data NULL while only planning; count 0 where absent */
     qn_tensor weights, master, grads, moment[2], best;
     int64_t class_bytes[QN_CLASS_COUNT];
     int n_segments;
-    qn_segment *segments;       /* trainable runs with one rule, for the optimizer */
+    qn_segment *segments; /* trainable runs with one rule, for the optimizer */
 } qn_params;
 
 qn_status qn_params_create(qn_params **out) QN_CHECKED;
 void qn_params_free(qn_params *p);
 
-/* Adds a parameter (fields name, shape, init...; names are copied). A duplicate name is an error. */
+/* Adds a parameter (fields name, shape, init...; names are copied). A duplicate name is an error.
+ */
 qn_status qn_params_add(qn_params *p, const qn_param *spec);
 const qn_param *qn_params_find(const qn_params *p, const char *name);
 
-/* Applies {match glob, lr scale, weight decay, frozen}; decay < 0 or lr < 0 leave the present value.
- * Returns the number of parameters matched. */
-int qn_params_group(qn_params *p, const char *glob, double lr_scale, double weight_decay, int frozen);
+/* Applies {match glob, lr scale, weight decay, frozen}; decay < 0 or lr < 0 leave the present
+ * value. Returns the number of parameters matched. */
+int qn_params_group(qn_params *p, const char *glob, double lr_scale, double weight_decay,
+                    int frozen);
 
 /* Fixes offsets and the bytes per class. keep_best adds the snapshot early stopping restores. */
-qn_status qn_params_layout(qn_params *p, qn_precision precision, int moments, double weight_decay, bool keep_best);
+qn_status qn_params_layout(qn_params *p, qn_precision precision, int moments, double weight_decay,
+                           bool keep_best);
 int64_t qn_params_bytes(const qn_params *p);
 void qn_params_bind(qn_params *p, void *base); /* base: qn_params_bytes, 64-byte aligned */
 
-/* Draws the initial weights: N or U from Philox with key (seed, name, "init"), a function of the element. */
+/* Draws the initial weights: N or U from Philox with key (seed, name, "init"), a function of the
+ * element. */
 void qn_params_init(qn_params *p, uint64_t seed, int threads);
 void qn_params_sync_weights(qn_params *p); /* weights = round(master), after masters were loaded */
 
@@ -76,23 +85,25 @@ qn_dtype qn_precision_weight_dtype(qn_precision p);
 qn_dtype qn_precision_grad_dtype(qn_precision p);
 const char *qn_precision_name(qn_precision p);
 
-/* ---- recording with parameters ------------------------------------------------------------------------ */
+/* ---- recording with parameters
+ * ------------------------------------------------------------------------ */
 
-/* What a model's forward function sees: the tape, its parameters, and the step values every layer may
- * need. One per recording. */
+/* What a model's forward function sees: the tape, its parameters, and the step values every layer
+ * may need. One per recording. */
 typedef struct qn_graph {
     qn_tape *tape;
     const qn_params *params;
-    qn_value *weights;          /* the flat array */
-    qn_value **param;           /* per parameter, made on first use */
-    qn_value *rng;              /* i64[2] {step, sample offset}; NULL outside training */
-    qn_value *inv_n;            /* 1 / number of targets that count in this step */
+    qn_value *weights; /* the flat array */
+    qn_value **param;  /* per parameter, made on first use */
+    qn_value *rng;     /* i64[2] {step, sample offset}; NULL outside training */
+    qn_value *inv_n;   /* 1 / number of targets that count in this step */
 } qn_graph;
 
 qn_status qn_graph_create(qn_tape *t, const qn_params *p, bool training, qn_graph *out);
 /* The value of a parameter; NULL with the tape failed if there is none of that name. */
 qn_value *qn_graph_param(qn_graph *g, const char *format, ...) QN_PRINTF(2, 3);
-/* One (rows, cols...) view over `count` adjacent parameters of a fused group, starting at the named one. */
+/* One (rows, cols...) view over `count` adjacent parameters of a fused group, starting at the named
+ * one. */
 qn_value *qn_graph_fused(qn_graph *g, int count, const char *format, ...) QN_PRINTF(3, 4);
 
 #endif

@@ -1,8 +1,8 @@
 /* session.c — the memory and the programs of one run.
  *
- * Two arenas: run (parameters, moments, step values, batch buffers) and pool (whatever lives inside one
- * replay; as large as the largest program). The fixed set of programs is recorded before step 0; a step
- * replays micro-first, micro-accumulate for the rest of its micro-batches, then update.
+ * Two arenas: run (parameters, moments, step values, batch buffers) and pool (whatever lives inside
+ * one replay; as large as the largest program). The fixed set of programs is recorded before step
+ * 0; a step replays micro-first, micro-accumulate for the rest of its micro-batches, then update.
  */
 #include "engine/train.h"
 
@@ -10,7 +10,8 @@
 #include <stdio.h>
 #include <string.h>
 
-/* ---- step values ---------------------------------------------------------------------------------------- */
+/* ---- step values
+ * ---------------------------------------------------------------------------------------- */
 
 typedef struct slot { /* a tensor of the run arena that is not a parameter */
     qn_tensor *t;
@@ -81,7 +82,8 @@ static qn_status layout_run(qn_session *s) {
     return QN_OK;
 }
 
-/* ---- recording -------------------------------------------------------------------------------------------- */
+/* ---- recording
+ * -------------------------------------------------------------------------------------------- */
 
 static qn_value *given(qn_tape *t, const char *name, const qn_tensor *desc) {
     return qn_tape_given(t, name, QN_CLASS_INPUT, desc, false);
@@ -115,15 +117,18 @@ static qn_status record_micro(qn_session *s, qn_tape *t, bool accumulate) {
 
 static qn_status record_update(qn_session *s, qn_tape *t) {
     const qn_params *p = s->params;
-    qn_update u = {.n_segments = p->n_segments, .segments = p->segments,
+    qn_update u = {.n_segments = p->n_segments,
+                   .segments = p->segments,
                    .stochastic_rounding = s->o.precision == QN_PRECISION_BF16_SR};
     qn_tensor weights = p->weights;
     weights.shape[0] = p->trainable;
     u.weights = qn_tape_given(t, "weights", QN_CLASS_WEIGHT, &weights, false);
     u.grads = qn_tape_given(t, "gradients", QN_CLASS_GRADIENT, &p->grads, false);
-    if (p->master.shape[0]) u.master = qn_tape_given(t, "master", QN_CLASS_MASTER, &p->master, false);
+    if (p->master.shape[0])
+        u.master = qn_tape_given(t, "master", QN_CLASS_MASTER, &p->master, false);
     for (int i = 0; i < p->moments; i++) {
-        u.moment[i] = qn_tape_given(t, s->optimizer->moment_name[i], QN_CLASS_MOMENT, &p->moment[i], false);
+        u.moment[i] =
+            qn_tape_given(t, s->optimizer->moment_name[i], QN_CLASS_MOMENT, &p->moment[i], false);
     }
     u.hyper = qn_tape_given(t, "hyper", QN_CLASS_BUFFER, &s->hyper, false);
     u.guard = qn_tape_given(t, "guard", QN_CLASS_BUFFER, &s->guard, false);
@@ -148,7 +153,8 @@ static qn_status record_eval(qn_session *s, qn_tape *t) {
     QN_TRY(s->model->forward(s->model->self, &g, &(qn_forward){.field = field}, &out));
     QN_TRY(s->objective->loss(s->objective->self, &g, &out, target, &loss));
     QN_TRY(store(t, loss, "eval_loss", &s->eval_loss, false));
-    if (s->objective->metrics) QN_TRY(s->objective->metrics(s->objective->self, &g, &out, target, metric));
+    if (s->objective->metrics)
+        QN_TRY(s->objective->metrics(s->objective->self, &g, &out, target, metric));
     for (int i = 0; i < s->objective->n_metrics; i++) {
         QN_TRY(store(t, metric[i], s->objective->metric_key[i], &s->eval_metric[i], false));
     }
@@ -184,7 +190,9 @@ static qn_status record_all(qn_session *s, const char *const *recompute) {
     for (int k = 0; k < QN_PROGRAM_COUNT; k++) {
         qn_program_free(s->program[k]);
         s->program[k] = NULL;
-        bool wanted = k == QN_MICRO_ACCUMULATE ? s->o.accumulate > 1 : k == QN_EVAL ? s->o.evaluate : true;
+        bool wanted = k == QN_MICRO_ACCUMULATE ? s->o.accumulate > 1
+                      : k == QN_EVAL           ? s->o.evaluate
+                                               : true;
         if (wanted) QN_TRY(record(s, (qn_program_kind)k, recompute));
     }
     return QN_OK;
@@ -193,12 +201,14 @@ static qn_status record_all(qn_session *s, const char *const *recompute) {
 /* Recomputes blocks from the first on, one more at a time, until the plan fits. */
 static qn_status record_to_fit(qn_session *s) {
     if (!s->o.recompute_auto) return record_all(s, s->o.recompute);
-    const char **globs = qn_setup_alloc(s->params->setup, ((size_t)s->model->layers + 1) * sizeof *globs);
+    const char **globs =
+        qn_setup_alloc(s->params->setup, ((size_t)s->model->layers + 1) * sizeof *globs);
     if (!globs) return QN_ERR_OOM;
     for (int n = 0;; n++) {
         QN_TRY(record_all(s, globs));
         s->recomputed = n;
-        if (s->run_bytes + s->pool_bytes <= s->o.memory_limit || n == s->model->layers) return QN_OK;
+        if (s->run_bytes + s->pool_bytes <= s->o.memory_limit || n == s->model->layers)
+            return QN_OK;
         char name[32];
         snprintf(name, sizeof name, "blocks.%d", n);
         globs[n] = qn_setup_strdup(s->params->setup, name);
@@ -211,9 +221,11 @@ static qn_status create(qn_session *s) {
     QN_TRY(record_to_fit(s));
     int64_t total = s->run_bytes + s->pool_bytes;
     if (s->o.memory_limit > 0 && total > s->o.memory_limit && !s->o.plan_only) {
-        return qn_fail(QN_ERR_OOM, "the plan needs %.1f MiB, train.memory_limit allows %.1f MiB; a smaller "
-                       "train.batch_size with more train.accumulate, or train.recompute, needs less",
-                       (double)total / 1048576.0, (double)s->o.memory_limit / 1048576.0);
+        return qn_fail(
+            QN_ERR_OOM,
+            "the plan needs %.1f MiB, train.memory_limit allows %.1f MiB; a smaller "
+            "train.batch_size with more train.accumulate, or train.recompute, needs less",
+            (double)total / 1048576.0, (double)s->o.memory_limit / 1048576.0);
     }
     if (s->o.plan_only) return QN_OK;
     QN_TRY(qn_arena_create("pool", (size_t)s->pool_bytes, &s->pool));
@@ -223,15 +235,20 @@ static qn_status create(qn_session *s) {
     return QN_OK;
 }
 
-qn_status qn_session_create(const qn_session_options *o, const qn_model *model, const qn_objective *objective,
-                            const qn_optimizer *optimizer, const qn_source *source, qn_params *params,
-                            qn_session **out) {
+qn_status qn_session_create(const qn_session_options *o, const qn_model *model,
+                            const qn_objective *objective, const qn_optimizer *optimizer,
+                            const qn_source *source, qn_params *params, qn_session **out) {
     qn_session *s = qn_alloc(sizeof *s, "a session");
     qn_status status = s ? QN_OK : QN_ERR_OOM;
     if (status == QN_OK) {
-        *s = (qn_session){.o = *o, .model = model, .objective = objective, .optimizer = optimizer,
-                          .source = source, .params = params};
-        status = qn_params_layout(params, o->precision, optimizer->moments, optimizer->weight_decay, o->keep_best);
+        *s = (qn_session){.o = *o,
+                          .model = model,
+                          .objective = objective,
+                          .optimizer = optimizer,
+                          .source = source,
+                          .params = params};
+        status = qn_params_layout(params, o->precision, optimizer->moments, optimizer->weight_decay,
+                                  o->keep_best);
         if (status == QN_OK) status = create(s);
     } else {
         qn_params_free(params);
@@ -253,7 +270,9 @@ void qn_session_free(qn_session *s) {
     qn_free(s);
 }
 
-/* ---- running ------------------------------------------------------------------------------------------------ */
+/* ---- running
+ * ------------------------------------------------------------------------------------------------
+ */
 
 static void load_micro(qn_session *s, int64_t step, int64_t micro) {
     for (int i = 0; i < s->source->n_fields; i++) {
@@ -268,7 +287,8 @@ static qn_program *micro_program(const qn_session *s, int64_t micro) {
     return s->program[micro == 0 ? QN_MICRO_FIRST : QN_MICRO_ACCUMULATE];
 }
 
-qn_status qn_session_step(qn_session *s, int64_t step, double lr, int64_t labels, qn_step_report *r) {
+qn_status qn_session_step(qn_session *s, int64_t step, double lr, int64_t labels,
+                          qn_step_report *r) {
     qn_tensor_set(&s->inv_n, 0, labels > 0 ? 1.0 / (double)labels : 0.0);
     for (int64_t m = 0; m < s->o.accumulate; m++) {
         load_micro(s, step, m);
@@ -292,7 +312,8 @@ qn_status qn_session_explain(qn_session *s, int64_t step, int64_t labels, char *
         QN_TRY(qn_program_replay_checked(micro_program(s, m), text, size));
     }
     if (!text[0] && isfinite(qn_tensor_get(&s->loss, 0))) {
-        snprintf(text, size, "every tensor is finite: the loss %g is a spike, or the gradient norm overflowed",
+        snprintf(text, size,
+                 "every tensor is finite: the loss %g is a spike, or the gradient norm overflowed",
                  qn_tensor_get(&s->loss, 0));
     }
     return QN_OK;
@@ -312,7 +333,8 @@ qn_status qn_session_evaluate(qn_session *s, qn_split split, int64_t batches, qn
         QN_TRY(s->source->fetch(s->source->self, split, b * size, size, dst, &count));
         QN_TRY(qn_program_replay(s->program[QN_EVAL]));
         loss += qn_tensor_get(&s->eval_loss, 0);
-        for (int i = 0; i < s->objective->n_metrics; i++) metric[i] += qn_tensor_get(&s->eval_metric[i], 0);
+        for (int i = 0; i < s->objective->n_metrics; i++)
+            metric[i] += qn_tensor_get(&s->eval_metric[i], 0);
         labels += count;
     }
     if (labels == 0) return qn_fail(QN_ERR_DATA, "evaluation: the split has no target that counts");

@@ -1,8 +1,8 @@
 /* train.c — the training loop. There is one; fine-tuning, search and many ranks all go through it.
  *
- *   fetch every micro-batch of the step, so that N, the number of targets that count, is known first
- *   replay the micro programs and the update
- *   log, evaluate and maybe stop early, save, and obey signals, each on its period
+ *   fetch every micro-batch of the step, so that N, the number of targets that count, is known
+ * first replay the micro programs and the update log, evaluate and maybe stop early, save, and obey
+ * signals, each on its period
  *
  * What wants an `if` here becomes a layer, a schedule, a source, a stopper, a saver or a sink.
  */
@@ -16,12 +16,14 @@ typedef struct window { /* what the perf/ figures of the next log line are measu
     int64_t steps, tokens;
 } window;
 
-/* ---- talking to the sinks --------------------------------------------------------------------------------- */
+/* ---- talking to the sinks
+ * --------------------------------------------------------------------------------- */
 
 static qn_record new_record(const qn_trainer *t) {
     const qn_session *s = t->session;
     double samples = (double)t->progress.step * (double)(s->o.batch_size * s->o.accumulate);
-    return (qn_record){.step = t->progress.step, .epoch = samples / (double)t->source->n[QN_SPLIT_TRAIN]};
+    return (qn_record){.step = t->progress.step,
+                       .epoch = samples / (double)t->source->n[QN_SPLIT_TRAIN]};
 }
 
 static void emit(const qn_trainer *t, qn_event event, const qn_record *r, const char *text) {
@@ -37,7 +39,9 @@ static double waited(const qn_trainer *t) {
     return t->source->wait_seconds ? t->source->wait_seconds(t->source->self) : 0.0;
 }
 
-static window open_window(const qn_trainer *t) { return (window){.start = qn_clock(), .waited = waited(t)}; }
+static window open_window(const qn_trainer *t) {
+    return (window){.start = qn_clock(), .waited = waited(t)};
+}
 
 static void report_step(const qn_trainer *t, const qn_step_report *step, window *w) {
     qn_record r = new_record(t);
@@ -61,7 +65,9 @@ static void report_step(const qn_trainer *t, const qn_step_report *step, window 
     }
 }
 
-/* ---- one step ----------------------------------------------------------------------------------------------- */
+/* ---- one step
+ * -----------------------------------------------------------------------------------------------
+ */
 
 static int64_t position(const qn_trainer *t, int64_t step) {
     const qn_session *s = t->session;
@@ -78,7 +84,8 @@ static qn_status fetch_step(const qn_trainer *t, int64_t *labels) {
         for (int i = 0; i < t->source->n_fields; i++) {
             dst[i] = (char *)s->staging[i].data + (size_t)m * qn_tensor_bytes(&s->field[i]);
         }
-        QN_TRY(t->source->fetch(t->source->self, QN_SPLIT_TRAIN, at + m * batch, batch, dst, &count));
+        QN_TRY(
+            t->source->fetch(t->source->self, QN_SPLIT_TRAIN, at + m * batch, batch, dst, &count));
         *labels += count;
     }
     for (int64_t m = 0; t->source->expect && m < s->o.accumulate; m++) {
@@ -93,8 +100,8 @@ static qn_status refused_step(qn_trainer *t, const qn_step_report *r, int64_t *s
     char cause[512], text[768];
     int64_t step = t->progress.step, size = t->session->o.batch_size * t->session->o.accumulate;
     QN_TRY(qn_session_explain(t->session, step, r->labels, cause, sizeof cause));
-    snprintf(text, sizeof text, "step %lld was not applied: loss %g, gradient norm %g; %s", (long long)step + 1,
-             r->loss, r->grad_norm, cause);
+    snprintf(text, sizeof text, "step %lld was not applied: loss %g, gradient norm %g; %s",
+             (long long)step + 1, r->loss, r->grad_norm, cause);
     note(t, text);
     if (t->on_nonfinite == QN_NONFINITE_STOP || ++*skips_in_row > t->max_skips) {
         return qn_fail(QN_ERR_NONFINITE, "%s", text);
@@ -104,16 +111,19 @@ static qn_status refused_step(qn_trainer *t, const qn_step_report *r, int64_t *s
     if (t->on_nonfinite != QN_NONFINITE_ROLLBACK || !t->saver) return QN_OK;
     qn_progress before = t->progress;
     QN_TRY(t->saver->load_last(t->saver->self, t->session, &t->progress, t->stopper));
-    t->progress.skipped = before.skipped; /* what has happened stays counted; the bad data is passed over */
+    t->progress.skipped =
+        before.skipped; /* what has happened stays counted; the bad data is passed over */
     t->progress.rollbacks = before.rollbacks + 1;
     t->progress.data_offset = before.data_offset + (step + 1 - t->progress.step) * size;
-    snprintf(text, sizeof text, "rolled back to step %lld, passing over the data since", (long long)t->progress.step);
+    snprintf(text, sizeof text, "rolled back to step %lld, passing over the data since",
+             (long long)t->progress.step);
     note(t, text);
     t->progress.step--; /* the loop counts the step it is in */
     return QN_OK;
 }
 
-/* ---- evaluation and early stopping -------------------------------------------------------------------------- */
+/* ---- evaluation and early stopping
+ * -------------------------------------------------------------------------- */
 
 static qn_status evaluate(qn_trainer *t) {
     qn_record r = new_record(t);
@@ -139,7 +149,9 @@ static qn_status save(qn_trainer *t) {
     return t->saver ? t->saver->save(t->saver->self, t->session, &t->progress, t->stopper) : QN_OK;
 }
 
-static bool finished(const qn_trainer *t) { return t->progress.stopped || t->progress.step >= t->max_steps; }
+static bool finished(const qn_trainer *t) {
+    return t->progress.stopped || t->progress.step >= t->max_steps;
+}
 
 /* The best weights go into memory and the export; checkpoints/last keeps the unrestored state. */
 static void restore_best(const qn_trainer *t) {
@@ -147,18 +159,21 @@ static void restore_best(const qn_trainer *t) {
     if (t->progress.best_step == t->progress.step) return;
     qn_session_restore_best(t->session);
     char text[160];
-    snprintf(text, sizeof text, "restored the best weights: %s %.6g at step %lld", t->stopper->monitor,
-             t->progress.best_value, (long long)t->progress.best_step);
+    snprintf(text, sizeof text, "restored the best weights: %s %.6g at step %lld",
+             t->stopper->monitor, t->progress.best_value, (long long)t->progress.best_step);
     note(t, text);
 }
 
-/* ---- the loop ------------------------------------------------------------------------------------------------ */
+/* ---- the loop
+ * ------------------------------------------------------------------------------------------------
+ */
 
 static qn_status one_step(qn_trainer *t, window *w, int64_t *skips_in_row) {
     int64_t labels;
     qn_step_report r;
     QN_TRY(fetch_step(t, &labels));
-    double lr = t->session->optimizer->lr * t->schedule->factor(t->schedule->self, t->progress.step);
+    double lr =
+        t->session->optimizer->lr * t->schedule->factor(t->schedule->self, t->progress.step);
     QN_TRY(qn_session_step(t->session, t->progress.step, lr, labels, &r));
     if (r.applied) {
         *skips_in_row = 0;
@@ -173,7 +188,7 @@ static qn_status one_step(qn_trainer *t, window *w, int64_t *skips_in_row) {
     return QN_OK;
 }
 
-static qn_status run(qn_trainer *t, int64_t *saved_at) {
+static qn_status run(qn_trainer *t) {
     int64_t skips_in_row = 0;
     if (t->eval_at_start && t->progress.step == 0) QN_TRY(evaluate(t));
     window w = open_window(t);
@@ -189,26 +204,28 @@ static qn_status run(qn_trainer *t, int64_t *saved_at) {
         if (due(t->progress.step, t->save_every) || wanted || finished(t)) {
             double began = qn_clock();
             QN_TRY(save(t));
-            *saved_at = t->progress.step;
             w.start += qn_clock() - began;
         }
         if (wanted && !finished(t)) {
-            return qn_fail((qn_status)wanted, "interrupted after step %lld; state saved", (long long)t->progress.step);
+            return qn_fail((qn_status)wanted, "interrupted after step %lld; state saved",
+                           (long long)t->progress.step);
         }
     }
     return QN_OK;
 }
 
 qn_status qn_train(qn_trainer *t) {
-    int64_t saved_at = -1;
-    qn_status status = run(t, &saved_at);
+    qn_status status = run(t);
     qn_error error;
     qn_error_get(status, &error);
     qn_status joined = t->saver ? t->saver->finish(t->saver->self) : QN_OK;
-    if (status == QN_OK) status = joined;
-    else (void)qn_error_raise(&error);
+    if (status == QN_OK)
+        status = joined;
+    else
+        (void)qn_error_raise(&error);
     if (status == QN_OK) restore_best(t);
     qn_record r = new_record(t);
-    emit(t, QN_EVENT_END, &r, status == QN_OK ? (t->progress.stopped ? "stopped early" : "done") : qn_error_message());
+    emit(t, QN_EVENT_END, &r,
+         status == QN_OK ? (t->progress.stopped ? "stopped early" : "done") : qn_error_message());
     return status;
 }

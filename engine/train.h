@@ -82,7 +82,8 @@ typedef struct qn_sink {
     void (*free)(void *self);
 } qn_sink;
 
-/* ---- model, objective, optimizer, schedule, stopper: what the session and the loop call ------------- */
+/* ---- model, objective, optimizer, schedule, stopper: what the session and the loop call
+ * ------------- */
 
 typedef struct qn_cache { /* keys and values of one layer seen so far: (B, S, G, D) each */
     qn_value *k, *v;
@@ -94,7 +95,8 @@ typedef struct qn_forward { /* inputs of one forward recording */
     const qn_cache *cache;  /* one per layer when generating, else NULL */
 } qn_forward;
 
-typedef struct qn_output { /* hidden (…, C) and the head's weight (V, C), or logits (N, V) already */
+typedef struct qn_output { /* hidden (…, C) and the head's weight (V, C), or logits (N, V) already
+                            */
     qn_value *hidden, *head_weight, *head_bias, *logits;
 } qn_output;
 
@@ -102,16 +104,18 @@ typedef struct qn_model {
     const void *self;
     qn_status (*declare)(const void *self, qn_params *p); /* adds the parameters */
     qn_status (*forward)(const void *self, qn_graph *g, const qn_forward *in, qn_output *out);
-    int layers;                                           /* that cache keys and values; 0 = none */
-    int64_t cache_shape[2];                               /* {kv heads, head size} */
-    int64_t max_positions;                                /* 0 = unbounded */
+    int layers;             /* that cache keys and values; 0 = none */
+    int64_t cache_shape[2]; /* {kv heads, head size} */
+    int64_t max_positions;  /* 0 = unbounded */
 } qn_model;
 
 enum { QN_MAX_EVAL_METRICS = 4 };
 typedef struct qn_objective { /* records the loss from what the model gives */
     const void *self;
-    qn_status (*loss)(const void *self, qn_graph *g, const qn_output *out, qn_value *target, qn_value **loss);
-    /* Further sums over the batch for evaluation, each divided by the number of targets by the host. */
+    qn_status (*loss)(const void *self, qn_graph *g, const qn_output *out, qn_value *target,
+                      qn_value **loss);
+    /* Further sums over the batch for evaluation, each divided by the number of targets by the
+     * host. */
     int n_metrics;
     const char *metric_key[QN_MAX_EVAL_METRICS]; /* "eval/accuracy" */
     qn_status (*metrics)(const void *self, qn_graph *g, const qn_output *out, qn_value *target,
@@ -137,7 +141,8 @@ typedef struct qn_optimizer {
 
 typedef struct qn_schedule {
     const void *self;
-    double (*factor)(const void *self, int64_t step); /* of the base learning rate at optimizer step 0, 1, … */
+    double (*factor)(const void *self,
+                     int64_t step); /* of the base learning rate at optimizer step 0, 1, … */
 } qn_schedule;
 
 typedef struct qn_stopper { /* early stopping; see optim/early_stop.c */
@@ -145,12 +150,14 @@ typedef struct qn_stopper { /* early stopping; see optim/early_stop.c */
     const char *monitor; /* record key it watches */
     bool restore_best;
     /* One evaluation. *improved: a new best, snapshot the weights. *stop: with a reason in text. */
-    qn_status (*observe)(void *self, const qn_record *r, bool *improved, bool *stop, char *text, size_t size);
+    qn_status (*observe)(void *self, const qn_record *r, bool *improved, bool *stop, char *text,
+                         size_t size);
     int n_state; /* everything it remembers, saved in checkpoints */
     double *state;
 } qn_stopper;
 
-/* ---- session.c: memory and programs of one run -------------------------------------------------------- */
+/* ---- session.c: memory and programs of one run
+ * -------------------------------------------------------- */
 
 typedef struct qn_session_options {
     uint64_t seed;
@@ -161,17 +168,17 @@ typedef struct qn_session_options {
     double clip_norm, spike_threshold;
     int64_t spike_window;
     const char *const *recompute; /* NULL-terminated scope globs; NULL = none */
-    int64_t memory_limit;         /* bytes, 0 = none; with recompute_auto scopes are added until it fits */
+    int64_t memory_limit; /* bytes, 0 = none; with recompute_auto scopes are added until it fits */
     bool recompute_auto;
     bool keep_best, evaluate, plan_only;
 } qn_session_options;
 
 typedef enum qn_program_kind { /* the fixed set of a training run */
-    QN_MICRO_FIRST,
-    QN_MICRO_ACCUMULATE,
-    QN_UPDATE,
-    QN_EVAL,
-    QN_PROGRAM_COUNT
+                               QN_MICRO_FIRST,
+                               QN_MICRO_ACCUMULATE,
+                               QN_UPDATE,
+                               QN_EVAL,
+                               QN_PROGRAM_COUNT
 } qn_program_kind;
 
 typedef struct qn_step_report { /* what the host learns of a step */
@@ -185,56 +192,67 @@ typedef struct qn_session {
     const qn_model *model;
     const qn_objective *objective;
     const qn_optimizer *optimizer;
-    const qn_source *source;     /* its fields; fetched from by the loop */
+    const qn_source *source; /* its fields; fetched from by the loop */
     qn_params *params;
     qn_program *program[QN_PROGRAM_COUNT];
     qn_arena *run, *pool;
     int64_t class_bytes[QN_CLASS_COUNT]; /* of the run arena */
     int64_t run_bytes, pool_bytes;
-    int recomputed;              /* scopes the planner chose, with recompute_auto */
+    int recomputed; /* scopes the planner chose, with recompute_auto */
     /* step values and batch buffers in the run arena */
     qn_tensor rng, inv_n, loss, norm, hyper, guard, eval_loss, eval_metric[QN_MAX_EVAL_METRICS];
     qn_tensor field[QN_MAX_FIELDS], eval_field[QN_MAX_FIELDS];
     qn_tensor staging[QN_MAX_FIELDS]; /* (accumulate, batch...) on the host */
 } qn_session;
 
-/* Declares, lays out, records and plans every program; allocates and binds unless plan_only. The model,
- * objective, optimizer and source outlive the session. `params` (declared, groups applied) passes over. */
-qn_status qn_session_create(const qn_session_options *o, const qn_model *model, const qn_objective *objective,
-                            const qn_optimizer *optimizer, const qn_source *source, qn_params *params,
+/* Declares, lays out, records and plans every program; allocates and binds unless plan_only. The
+ * model, objective, optimizer and source outlive the session. `params` (declared, groups applied)
+ * passes over. */
+qn_status qn_session_create(const qn_session_options *o, const qn_model *model,
+                            const qn_objective *objective, const qn_optimizer *optimizer,
+                            const qn_source *source, qn_params *params,
                             qn_session **out) QN_CHECKED;
 void qn_session_free(qn_session *s);
 
 /* One optimizer step over the micro-batches in staging, `labels` targets in all. */
-qn_status qn_session_step(qn_session *s, int64_t step, double lr, int64_t labels, qn_step_report *r);
+qn_status qn_session_step(qn_session *s, int64_t step, double lr, int64_t labels,
+                          qn_step_report *r);
 /* Replays the micro-batches with per-call checks and names the first tensor that is not finite. */
 qn_status qn_session_explain(qn_session *s, int64_t step, int64_t labels, char *text, size_t size);
-void qn_session_allow_updates(qn_session *s); /* clears the guard after the host has dealt with a bad step */
+void qn_session_allow_updates(
+    qn_session *s); /* clears the guard after the host has dealt with a bad step */
 /* Mean loss and metrics over a split, added to r; stops after `batches` (0 = all). */
 qn_status qn_session_evaluate(qn_session *s, qn_split split, int64_t batches, qn_record *r);
 void qn_session_snapshot_best(qn_session *s); /* best = the present (master) weights */
 void qn_session_restore_best(qn_session *s);
 double qn_session_flops_per_step(const qn_session *s);
 
-/* ---- train.c: the loop --------------------------------------------------------------------------------- */
+/* ---- train.c: the loop
+ * --------------------------------------------------------------------------------- */
 
-typedef enum qn_nonfinite_policy { QN_NONFINITE_STOP, QN_NONFINITE_SKIP, QN_NONFINITE_ROLLBACK } qn_nonfinite_policy;
+typedef enum qn_nonfinite_policy {
+    QN_NONFINITE_STOP,
+    QN_NONFINITE_SKIP,
+    QN_NONFINITE_ROLLBACK
+} qn_nonfinite_policy;
 
-typedef struct qn_progress { /* host state that determines the next step; saved in every checkpoint */
-    int64_t step;         /* optimizer steps done, skipped ones included */
-    int64_t tokens;       /* targets trained on */
+typedef struct qn_progress { /* host state that determines the next step; saved in every checkpoint
+                              */
+    int64_t step;            /* optimizer steps done, skipped ones included */
+    int64_t tokens;          /* targets trained on */
     int64_t skipped, rollbacks;
-    int64_t data_offset;  /* samples passed over by roll-backs */
-    int64_t best_step;    /* 0 = no best yet */
+    int64_t data_offset; /* samples passed over by roll-backs */
+    int64_t best_step;   /* 0 = no best yet */
     double best_value;
-    bool stopped;         /* early stopping has fired */
+    bool stopped; /* early stopping has fired */
 } qn_progress;
 
 typedef struct qn_saver { /* checkpoints, implemented by io/ */
     void *self;
     qn_status (*save)(void *self, const qn_session *s, const qn_progress *p, const qn_stopper *st);
-    qn_status (*load_last)(void *self, qn_session *s, qn_progress *p, qn_stopper *st); /* for roll-back */
-    qn_status (*finish)(void *self); /* waits for an asynchronous save */
+    qn_status (*load_last)(void *self, qn_session *s, qn_progress *p,
+                           qn_stopper *st); /* for roll-back */
+    qn_status (*finish)(void *self);        /* waits for an asynchronous save */
 } qn_saver;
 
 typedef struct qn_trainer {
@@ -248,13 +266,13 @@ typedef struct qn_trainer {
     int64_t max_steps, log_every, eval_every, eval_batches, save_every;
     bool eval_at_start;
     qn_nonfinite_policy on_nonfinite;
-    int64_t max_skips;   /* in a row, before it stops after all */
+    int64_t max_skips;        /* in a row, before it stops after all */
     int (*interrupted)(void); /* 0, or the exit status wanted: QN_ERR_INTERRUPTED, QN_ERR_REQUEUE */
     qn_progress progress;
 } qn_trainer;
 
-/* Trains from progress.step to the end, an early stop or an interruption. Returns QN_OK, QN_ERR_NONFINITE,
- * QN_ERR_INTERRUPTED or QN_ERR_REQUEUE (state saved), or a failure. */
+/* Trains from progress.step to the end, an early stop or an interruption. Returns QN_OK,
+ * QN_ERR_NONFINITE, QN_ERR_INTERRUPTED or QN_ERR_REQUEUE (state saved), or a failure. */
 qn_status qn_train(qn_trainer *t) QN_CHECKED;
 
 #endif

@@ -1,0 +1,105 @@
+/* layers.h — parameters by name: layers, model families, objectives.
+ *
+ * A layer is a pair of functions: one declares its parameters under a dotted path, one records its
+ * forward pass using them. Models are built from layers; each tensor has the name and shape Hugging
+ * Face gives it (GPT-2's Conv1D weights are kept as [out,in] and transposed by io/).
+ */
+#ifndef QN_LAYERS_H
+#define QN_LAYERS_H
+
+#include "engine/train.h"
+
+/* ---- init.c, dense.c: declaring and recording the common pieces
+ * ----------------------------------------- */
+
+typedef struct qn_init {
+    qn_init_kind kind;
+    double scale;
+} qn_init;
+
+typedef struct qn_linear_spec {
+    int64_t in, out;
+    bool bias;
+    bool fused;         /* its weight (and bias) follow the ones declared just before */
+    bool hf_transposed; /* Hugging Face stores the weight as [in,out] */
+    qn_init init;
+} qn_linear_spec;
+
+/* Adds PATH.weight (out,in) and, if asked, PATH.bias (out); hf is the Hugging Face path. */
+qn_status qn_dense_declare(qn_params *p, const char *path, const char *hf,
+                           const qn_linear_spec *spec);
+/* act(x w^T + b) + residual with the parameters of `path`; b only if declared. */
+qn_value *qn_dense(qn_graph *g, const char *path, qn_value *x, qn_activation act,
+                   qn_value *residual);
+
+/* PyTorch's default for nn.Linear: U(-1/sqrt(in), 1/sqrt(in)) for weight and bias. */
+qn_init qn_init_torch_linear(int64_t in);
+
+/* ---- normalization.c
+ * --------------------------------------------------------------------------------------- */
+
+typedef enum qn_norm_kind { QN_LAYER_NORM, QN_RMS_NORM } qn_norm_kind;
+/* Adds PATH.weight (C) = 1 and, for LayerNorm with bias, PATH.bias (C) = 0. No weight decay. */
+qn_status qn_norm_declare(qn_params *p, const char *path, const char *hf, qn_norm_kind kind,
+                          int64_t width, bool bias);
+/* y = norm(x + residual); *sum receives x + residual (x itself without residual); sum may be NULL.
+ */
+qn_value *qn_norm(qn_graph *g, const char *path, qn_norm_kind kind, double eps, qn_value *x,
+                  qn_value *residual, qn_value **sum);
+
+/* ---- transformer.c: the pre-norm decoder block both families share
+ * ------------------------------------------- */
+
+typedef struct qn_model_config {
+    const char *type; /* "mlp", "gpt2", "llama" */
+    /* transformers, in Hugging Face's words */
+    int64_t vocab_size, hidden_size, num_hidden_layers, num_attention_heads, num_key_value_heads,
+        head_dim;
+    int64_t intermediate_size, max_position_embeddings;
+    bool tie_word_embeddings, bias, attention_bias;
+    double norm_eps, rope_theta, initializer_range;
+    qn_activation activation;
+    double dropout, attention_dropout, embedding_dropout;
+    /* mlp */
+    int n_hidden;
+    int64_t hidden_sizes[16];
+    int64_t features, classes; /* set from the data */
+} qn_model_config;
+
+typedef struct qn_block { /* what differs between families */
+    const qn_model_config *c;
+    qn_norm_kind norm;
+    bool rope, gated; /* rotary positions; SwiGLU feed-forward */
+    bool fused_qkv;   /* one qkv projection (GPT-2) or separate q, k, v */
+} qn_block;
+
+/* h (B,T,C) -> h; records scope blocks.N with attn and mlp inside. in->start and in->cache as in
+ * qn_forward. */
+qn_value *qn_block_forward(qn_graph *g, const qn_block *b, int layer, qn_value *h,
+                           const qn_forward *in);
+/* self_attention.c: o = attention(norm'ed x), before the output projection's residual. */
+qn_value *qn_self_attention(qn_graph *g, const qn_block *b, int layer, qn_value *x,
+                            const qn_forward *in);
+/* feed_forward.c: down(act(up x)) or down(silu(gate x) * up x), plus residual. */
+qn_value *qn_feed_forward(qn_graph *g, const qn_block *b, int layer, qn_value *x,
+                          qn_value *residual);
+
+/* ---- models and objectives
+ * -------------------------------------------------------------------------------------- */
+
+/* Each fills a qn_model whose self is the config, which must outlive it. Sizes are checked by
+ * io/config.c. */
+void qn_model_mlp(const qn_model_config *c, qn_model *out);
+void qn_model_gpt2(const qn_model_config *c, qn_model *out);
+void qn_model_llama(const qn_model_config *c, qn_model *out);
+qn_status qn_model_create(const qn_model_config *c, qn_model *out) QN_CHECKED; /* by c->type */
+
+typedef struct qn_objective_config {
+    double label_smoothing;
+    int64_t chunk; /* rows of logits held at once; 0 = chosen by shape */
+} qn_objective_config;
+/* objective.c: "lm" (next token, fused linear + cross-entropy), "classify", "regress". */
+qn_status qn_objective_create(const char *type, const qn_objective_config *c,
+                              qn_objective *out) QN_CHECKED;
+
+#endif

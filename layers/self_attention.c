@@ -1,0 +1,71 @@
+/* self_attention.c — projections, rotary positions, cache, attention. */
+#include "layers/layers.h"
+
+#include <stdio.h>
+
+typedef struct heads {
+    qn_value *q, *k, *v; /* (B,T,H,D), (B,T,G,D) */
+} heads;
+
+/* A slice of the last axis of x (B,T,n), seen as (B,T,count,D). */
+static qn_value *split_heads(qn_tape *t, qn_value *x, int64_t first, int64_t count, int64_t d) {
+    if (!x) return NULL;
+    int64_t row = x->t.stride[1];
+    int64_t shape[] = {x->t.shape[0], x->t.shape[1], count, d};
+    int64_t stride[] = {x->t.shape[1] * row, row, d, 1};
+    return qn_tape_view(t, x, 4, shape, stride, first);
+}
+
+static heads project(qn_graph *g, const qn_block *b, const char *path, qn_value *x) {
+    const qn_model_config *c = b->c;
+    int64_t d = c->head_dim, q = c->num_attention_heads, kv = c->num_key_value_heads;
+    char name[256], bias[256];
+    snprintf(name, sizeof name, "%s.%s", path, b->fused_qkv ? "qkv" : "q");
+    snprintf(bias, sizeof bias, "%s.bias", name);
+    qn_value *w, *bias_value = NULL;
+    if (b->fused_qkv) {
+        w = qn_graph_param(g, "%s.weight", name);
+        if (qn_params_find(g->params, bias)) bias_value = qn_graph_param(g, "%s", bias);
+    } else {
+        w = qn_params_find(g->params, bias) ? NULL : qn_graph_fused(g, 3, "%s.weight", name);
+    }
+    heads h;
+    if (w) {
+        qn_value *all = qn_linear(g->tape, x, w, bias_value, QN_ACT_NONE, NULL);
+        h.q = split_heads(g->tape, all, 0, q, d);
+        h.k = split_heads(g->tape, all, q * d, kv, d);
+        h.v = split_heads(g->tape, all, (q + kv) * d, kv, d);
+        return h;
+    }
+    h.q = split_heads(g->tape, qn_dense(g, name, x, QN_ACT_NONE, NULL), 0, q, d);
+    snprintf(name, sizeof name, "%s.k", path);
+    h.k = split_heads(g->tape, qn_dense(g, name, x, QN_ACT_NONE, NULL), 0, kv, d);
+    snprintf(name, sizeof name, "%s.v", path);
+    h.v = split_heads(g->tape, qn_dense(g, name, x, QN_ACT_NONE, NULL), 0, kv, d);
+    return h;
+}
+
+qn_value *qn_self_attention(qn_graph *g, const qn_block *b, int layer, qn_value *x,
+                            const qn_forward *in) {
+    const qn_model_config *c = b->c;
+    char path[64];
+    snprintf(path, sizeof path, "blocks.%d.attn", layer);
+    heads h = project(g, b, path, x);
+    if (b->rope) {
+        h.q = qn_rope(g->tape, h.q, NULL, in->start, c->rope_theta);
+        h.k = qn_rope(g->tape, h.k, NULL, in->start, c->rope_theta);
+    }
+    qn_value *start = NULL;
+    if (in->cache) {
+        h.k = qn_cache_write(g->tape, in->cache[layer].k, h.k, in->start);
+        h.v = qn_cache_write(g->tape, in->cache[layer].v, h.v, in->start);
+        start = in->start;
+    }
+    bool training = qn_tape_get_options(g->tape)->training;
+    qn_attention_attrs attrs = {.causal = true, .dropout = training ? c->attention_dropout : 0.0};
+    qn_value *o = qn_attention(g->tape, h.q, h.k, h.v, NULL, start,
+                               attrs.dropout > 0 ? g->rng : NULL, &attrs);
+    if (!o) return NULL;
+    int64_t flat[] = {o->t.shape[0], o->t.shape[1], c->num_attention_heads * c->head_dim};
+    return qn_reshape(g->tape, o, 3, flat);
+}
