@@ -39,7 +39,12 @@ step() { # NAME COMMAND...
     return 1
 }
 
-programs() { find "$1" -maxdepth 1 -name 'test_*' -type f -perm -u+x | sort; }
+programs() { # FOLDER: one test program per tests/test_*.c
+    local source
+    for source in tests/test_*.c; do
+        [ -e "$source" ] && basename "$source" .c | sed "s|^|build/$1/tests/|"
+    done
+}
 
 run() { # LABEL PROGRAM...
     tests/run.sh run "$1" "$results" "${@:2}"
@@ -51,14 +56,13 @@ export TSAN_OPTIONS=halt_on_error=1
 
 step lint tests/lint.sh
 if step build-release tests/build.sh ci; then
-    mapfile -t list < <(programs build/release/tests)
+    mapfile -t list < <(programs release)
     run release "${list[@]}"
-    mapfile -t list < <(programs tests)
-    QUERN_BINARY=$PWD/build/release/quern run script "${list[@]}"
+    QUERN_BINARY=$PWD/build/release/quern run script tests/test_*.sh
 fi
 if [ "$mode" = full ]; then
     if step build-dev tests/build.sh dev; then
-        mapfile -t list < <(programs build/dev/tests)
+        mapfile -t list < <(programs dev)
         run dev "${list[@]}"
     fi
     if step build-tsan tests/build.sh tsan "${tsan_tests[@]}"; then

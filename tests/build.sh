@@ -3,8 +3,8 @@
 #
 #   tests/build.sh PRESET [TARGET...]
 #
-# `release` builds without tests, and takes over a build folder that `ci` has configured as it is, so
-# that the program and the tests share one incremental build.
+# `release` builds without tests, and takes over a build folder that `ci` has configured as it is,
+# so that the program and the tests share one incremental build.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 

@@ -138,6 +138,7 @@ FNR == 1 {
 library && room != "io" && /^ *# *include *<(hdf5|H5|cjson|zlib)/ {
     problem(FNR, "ladder", "only io knows the outside world")
 }
+/^ *\/\* ---- / && !/\*\/$/ { problem(FNR, "ruler", "a ruler ends on its line: shorten it") }
 code ~ /^ *# *if +0/ { problem(FNR, "dead", "#if 0") }
 calls("cJSON_Parse[A-Za-z]*") {
     problem(FNR, "json", "cJSON_Parse is not strict enough for hostile text")

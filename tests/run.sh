@@ -56,8 +56,10 @@ run_one() { # LABEL RESULTS PROGRAM
     ns=$(($(date +%s%N) - start))
     awk -F'\t' -v name="$1 $name" -v ns=$ns '
         { n[$1]++ }
-        END { printf "%-36s %4d passed %3d failed %3d skipped %8.1f s%s\n", name, n["passed"],
-                n["failed"], n["skipped"], ns / 1e9, n["failed"] ? "   <-- FAILED" : "" }' "$base.tsv"
+        END {
+            printf "%-36s %4d passed %3d failed %3d skipped %8.1f s%s\n", name, n["passed"],
+                n["failed"], n["skipped"], ns / 1e9, n["failed"] ? "   <-- FAILED" : ""
+        }' "$base.tsv"
 }
 
 runs_alone() { # PROGRAM

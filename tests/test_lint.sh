@@ -110,6 +110,8 @@ check allows io/data.c 'static const char *const s = "free(p)";\n'
 check allows io/data.c 'static void f(qn_source *s) { s->free(s->self); }\n'
 check allows io/main.c 'static void f(void) { printf("x"); }\n'
 
+check catches ruler io/data.c 2 '/* ---- reading -----\n * ---- */\n'
+
 # Sizes
 check catches size io/data.c 700 "$(repeat 699 'int f(void);\n')"
 check catches function io/data.c 2 "int f(void) {\n$(repeat 120 '    g();\n')}\n"

@@ -12,7 +12,8 @@ program() { # NAME BODY
 reports() { # NAME BODY LINES
     local results="$scratch/results.$1"
     program "$1" "$2"
-    QUERN_TEST_TIMEOUT=${limit:-60} "$root/tests/run.sh" run x "$results" "$scratch/$1" >"$scratch/out"
+    export QUERN_TEST_TIMEOUT=${limit:-60}
+    "$root/tests/run.sh" run x "$results" "$scratch/$1" >"$scratch/out"
     diff <(tr '\t' '|' <"$results/x.$1.tsv") <(printf "$3")
 }
 
