@@ -19,7 +19,7 @@ static qn_value *split_heads(qn_tape *t, qn_value *x, int64_t first, int64_t cou
 static heads project(qn_graph *g, const qn_block *b, const char *path, qn_value *x) {
     const qn_model_config *c = b->c;
     int64_t d = c->head_dim, q = c->num_attention_heads, kv = c->num_key_value_heads;
-    char name[256], bias[256];
+    char name[80], bias[96];
     snprintf(name, sizeof name, "%s.%s", path, b->fused_qkv ? "qkv" : "q");
     snprintf(bias, sizeof bias, "%s.bias", name);
     qn_value *w, *bias_value = NULL;
