@@ -1,9 +1,10 @@
 /* data_windows.c — the language-model source over text and token files: windows of block_size
  * tokens.
  *
- * Train: epoch e starts at a phase of its own in [0, block_size), so that over the epochs every
- * token is met in every place of a window, and takes the n windows that follow in a keyed random
- * order. n is the same for every phase. Val and test: consecutive windows from the first token on.
+ * Train: epoch e starts at a phase of its own and takes the n windows that follow in a keyed random
+ * order. n is the same for every phase, and the phases go from 0 to the one whose last window ends
+ * with the last token (fewer than 2 * block_size), so that over the epochs every token is met, in
+ * every place of a window. Val and test: consecutive windows from the first token on.
  */
 #include "io/data_parts.h"
 
@@ -126,8 +127,7 @@ static qn_status count_windows(windows *w) {
             (long long)n, (long long)t + 1);
     int64_t windows_of_any_phase = n / t - 1;
     w->n[QN_SPLIT_TRAIN] = windows_of_any_phase > 1 ? windows_of_any_phase : 1;
-    int64_t room = n - w->n[QN_SPLIT_TRAIN] * t;
-    w->phases = room < t ? room : t;
+    w->phases = n - w->n[QN_SPLIT_TRAIN] * t; /* the last one ends with the last token */
     for (int s = QN_SPLIT_VAL; s < QN_SPLIT_COUNT; s++) {
         int64_t tokens = w->split[s].tokens;
         if (tokens == 1)
