@@ -253,15 +253,16 @@ qn_status qn_checkpoint_resume(const char *run_dir, const char *run_id, const qn
     for (int64_t at_most = INT64_MAX;;) {
         qn_checkpoint *c = NULL;
         *out = NULL;
-        QN_TRY(qn_checkpoint_find(run_dir, run_id, at_most, QN_CHECKPOINT_ALL, passed,
-                                  sizeof passed, &c));
+        qn_status status = qn_checkpoint_find(run_dir, run_id, at_most, QN_CHECKPOINT_ALL, passed,
+                                              sizeof passed, &c);
         if (passed[0]) append(warning, warning_size, "%s", passed);
-        if (!c && warning[0]) {
+        if (status != QN_OK) return status;
+        if (!c && warning[0]) { /* the last one left failed while loading */
             return qn_fail(QN_ERR_FORMAT, "%s: no checkpoint can be used: %.700s", run_dir,
                            warning);
         }
         if (!c) return QN_OK;
-        qn_status status = qn_checkpoint_load(c, QN_CHECKPOINT_MODEL, model, n_model);
+        status = qn_checkpoint_load(c, QN_CHECKPOINT_MODEL, model, n_model);
         if (status == QN_OK) status = qn_checkpoint_load(c, QN_CHECKPOINT_STATE, state, n_state);
         if (status == QN_OK) {
             *out = c;

@@ -92,6 +92,23 @@ static bool is_empty(const qni_entry *e) { return qn_tensor_count(&e->t) == 0; }
 /* ---- session
  * --------------------------------------------------------------------------------------- */
 
+/* Neither the root nor /tensors keeps times: equal states make equal files. */
+static qn_status create_file(session *s) {
+    hid_t file_options = H5Pcreate(H5P_FILE_CREATE), group_options = H5Pcreate(H5P_GROUP_CREATE);
+    if (file_options >= 0 && group_options >= 0 &&
+        H5Pset_obj_track_times(file_options, false) >= 0 &&
+        H5Pset_obj_track_times(group_options, false) >= 0) {
+        s->file = H5Fcreate(s->path, H5F_ACC_TRUNC, file_options, s->access);
+    }
+    if (s->file >= 0) {
+        s->group = H5Gcreate2(s->file, "tensors", H5P_DEFAULT, group_options, H5P_DEFAULT);
+    }
+    qn_status status = s->group < 0 ? hdf5_fail(s, "create", "the file") : QN_OK;
+    if (file_options >= 0) (void)H5Pclose(file_options);
+    if (group_options >= 0) (void)H5Pclose(group_options);
+    return status;
+}
+
 static qn_status session_open(session *s, int fd, const char *path, bool writing, int64_t bytes) {
     *s = (session){.device = {.fd = fd, .writing = writing, .size = bytes},
                    .path = path,
@@ -105,12 +122,9 @@ static qn_status session_open(session *s, int fd, const char *path, bool writing
         return qn_fail(QN_ERR_INTERNAL, "HDF5 cannot be initialised");
     }
     QN_TRY(qni_device_access(&s->device, &s->driver, &s->access));
-    s->file = writing ? H5Fcreate(path, H5F_ACC_TRUNC, H5P_DEFAULT, s->access)
-                      : H5Fopen(path, H5F_ACC_RDONLY, s->access);
-    if (s->file < 0) return hdf5_fail(s, writing ? "create" : "open", "the file");
-    if (!writing) return QN_OK;
-    s->group = H5Gcreate2(s->file, "tensors", H5P_DEFAULT, H5P_DEFAULT, H5P_DEFAULT);
-    return s->group < 0 ? hdf5_fail(s, "create", "/tensors") : QN_OK;
+    if (writing) return create_file(s);
+    s->file = H5Fopen(path, H5F_ACC_RDONLY, s->access);
+    return s->file < 0 ? hdf5_fail(s, "open", "the file") : QN_OK;
 }
 
 /* A file that was only read has nothing to lose when it closes. */
