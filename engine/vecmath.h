@@ -6,11 +6,11 @@
  * where the target has it. Infinities, NaN, overflow, underflow and signed zeros come out as the C
  * library's do.
  *
- *   qn_expf_fast      1.1 ulp
+ *   qn_expf_fast      1.02 ulp
  *   qn_logf_fast      1.2 ulp
- *   qn_tanhf_fast     2.3 ulp
- *   qn_erff_fast      1.3 ulp
- *   qn_sigmoidf_fast  2.4 ulp
+ *   qn_tanhf_fast     2.50 ulp
+ *   qn_erff_fast      1.34 ulp
+ *   qn_sigmoidf_fast  2.41 ulp
  */
 #ifndef QN_VECMATH_H
 #define QN_VECMATH_H
