@@ -84,6 +84,8 @@ int qn_params_group(qn_params *p, const char *glob, double lr_scale, double weig
         qn_param *q = &p->item[i];
         if (!qn_glob_match(glob, q->name) && !qn_glob_match(glob, q->hf_name)) continue;
         matched++;
+        if (q->grouped) continue;
+        q->grouped = true;
         if (lr_scale >= 0) q->lr_scale = lr_scale;
         if (weight_decay >= 0) q->weight_decay = weight_decay;
         if (frozen >= 0) q->frozen = frozen != 0;

@@ -35,7 +35,7 @@ typedef struct qn_param {
     double init_scale;
     bool fused;    /* follows the one before without padding */
     bool no_decay; /* norms and biases: weight decay does not apply unless a group says so */
-    bool frozen;
+    bool frozen, grouped;       /* grouped: a group has matched it; later groups do not */
     double lr_scale, weight_decay;
 } qn_param;
 

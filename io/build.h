@@ -1,0 +1,57 @@
+/* build.h — from a configuration to a run: data, model, optimizer, session, trainer.
+ *
+ * The composition root. Every key of the configuration is read here and nowhere else, except those
+ * that only say what to print.
+ */
+#ifndef QN_BUILD_H
+#define QN_BUILD_H
+
+#include "io/config.h"
+#include "io/data.h"
+#include "layers/layers.h"
+#include "optim/optim.h"
+
+typedef struct qn_build {
+    const qn_config *config;
+    /* data */
+    qn_source source; /* zero until opened */
+    bool has_source;
+    char *data_text; /* what was found, for people */
+    qn_vocab *vocab; /* of a text source or a checkpoint; NULL otherwise */
+    int64_t classes, features;
+    /* what the session and the trainer point at */
+    qn_model_config model_config;
+    qn_objective_config objective_config;
+    qn_optimizer_config optimizer_config;
+    qn_schedule_config schedule_config;
+    qn_model model;
+    qn_objective objective;
+    qn_optimizer optimizer;
+    qn_schedule schedule;
+    qn_stopper stopper;
+    bool early_stopping;
+    qn_device device;
+    const char *device_text; /* a line people should see, "" if none */
+    const char **recompute;
+    int threads;
+    int64_t max_steps;
+    qn_session *session;
+} qn_build;
+
+/* Opens the data and learns its shape. With background loading if the configuration asks for it. */
+qn_status qn_build_data(qn_build *b, const qn_config *config) QN_CHECKED;
+/* Fills the model, objective, optimizer, schedule and stopper; needs classes/features/vocab from
+ * qn_build_data or from a checkpoint. */
+qn_status qn_build_model(qn_build *b, const qn_config *config) QN_CHECKED;
+/* Declares parameters, applies groups, creates the session. Draws the initial weights unless
+ * plan_only. */
+qn_status qn_build_session(qn_build *b, bool plan_only) QN_CHECKED;
+/* Declares the parameters of the model with the groups of the configuration. */
+qn_status qn_build_params(qn_build *b, qn_params **out) QN_CHECKED;
+/* Everything the loop needs besides saver and sinks. */
+void qn_build_trainer(qn_build *b, qn_trainer *out);
+void qn_build_free(qn_build *b); /* leaves *b zeroed */
+
+qn_precision qn_build_precision(const qn_config *c);
+
+#endif
