@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# What the README tells people to type works: every block marked runnable runs in a copy of the tree.
+# What the README tells people to type works: runnable blocks run in a copy of the tree.
 # shellcheck source=tests/check.sh
 . "$(dirname "$0")/check.sh"
 
