@@ -229,8 +229,8 @@ qn_status qn_tokens_parse(const void *bytes, int64_t size, qn_raw_tokens raw, in
     } format[] = {
         {"QNTOKENS", 8, QUERN_HEADER, parse_quern},
         {"BIN.TOK\n", 8, LLM_HEADER, parse_llmq},
-        {"\x88\xD7\x34\x01", 4, LLM_HEADER, parse_llm},
-        {"\xA1\xD8\x34\x01", 4, LLM_HEADER, parse_llm},
+        {"\x88\xD8\x34\x01", 4, LLM_HEADER, parse_llm},
+        {"\xA1\xD9\x34\x01", 4, LLM_HEADER, parse_llm},
     };
     const unsigned char *p = bytes;
     qn_tokens t = {0};
