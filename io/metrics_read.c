@@ -153,7 +153,7 @@ static qn_status add_point(qni_series *s, int64_t step, double value) {
     return QN_OK;
 }
 
-static qn_status add_note(qni_history *h, int64_t step, const char *text) {
+qn_status qni_history_note(qni_history *h, int64_t step, const char *text) {
     int64_t capacity = h->note_capacity;
     void *array = h->note;
     QN_TRY(grow(&array, h->n_notes, &capacity, sizeof *h->note));
@@ -200,7 +200,7 @@ static qn_status add_row(qni_history *h, const cJSON *row) {
         double value;
         if (strcmp(item->string, "step") == 0) continue;
         if (strcmp(item->string, "note") == 0 && cJSON_IsString(item)) {
-            QN_TRY(add_note(h, step, item->valuestring));
+            QN_TRY(qni_history_note(h, step, item->valuestring));
         } else if (strcmp(item->string, "end") == 0 && cJSON_IsString(item)) {
             if (!(h->end = qn_setup_strdup(h->arena, item->valuestring))) return QN_ERR_OOM;
         } else if (metric_value(item, &value)) {

@@ -57,6 +57,8 @@ typedef struct qni_history {
 /* A row that steps back (a run resumed from an earlier step) replaces the points from there on. The
  * caller frees, also after a failure. */
 qn_status qni_history_load(const char *path, qni_history *out) QN_CHECKED;
+/* Adds a note at the end, as if the run had written it. */
+qn_status qni_history_note(qni_history *h, int64_t step, const char *text) QN_CHECKED;
 void qni_history_free(qni_history *h);
 const qni_series *qni_history_find(const qni_history *h, const char *key); /* NULL if absent */
 double qni_series_last(const qni_series *s); /* NaN for NULL or none */
