@@ -21,9 +21,9 @@ fi
 [ $status -eq 0 ] || exit $status
 
 echo
-echo "What the model writes after \"static int \":"
+echo "What the model writes after \"static qn_status \":"
 echo
-"$quern" generate $run --prompt "static int "
+"$quern" generate $run --prompt "static qn_status "
 echo
 echo "Curves and verdict: $PWD/$run/report.html"
 echo "Everything else:    $PWD/$run/ (README.md tells what is what)"

@@ -16,7 +16,7 @@ case $mode in full | quick) ;; *)
 esac
 
 # What runs under ThreadSanitizer: whatever starts threads of its own.
-tsan_tests=(test_data_prefetch test_checkpoint_writer test_parallel test_train)
+tsan_tests=(test_data_prefetch test_checkpoint)
 
 tests/packages.sh test || exit
 
