@@ -49,6 +49,10 @@ qn_status qn_checkpoint_save(const char *run_dir, const qn_checkpoint_info *info
                              const qn_named *model, int n_model, const qn_named *state, int n_state,
                              char *path_out, size_t path_size) QN_CHECKED;
 
+/* Saves the model alone to RUN/final, by the same protocol: what predict, generate and export read. */
+qn_status qn_checkpoint_export(const char *run_dir, const qn_checkpoint_info *info,
+                               const qn_named *model, int n_model) QN_CHECKED;
+
 /* RUN/checkpoints/step-N */
 qn_status qn_checkpoint_path(const char *run_dir, int64_t step, char *path, size_t size) QN_CHECKED;
 

@@ -7,6 +7,7 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 static qn_status check_info(const qn_checkpoint_info *info) {
@@ -60,7 +61,7 @@ static qn_status write_manifest(const char *dir, const qni_manifest *m) {
 }
 
 static qn_status write_all(const char *dir, qni_manifest *m) {
-    QN_TRY(qn_dir_create(dir));
+    if (mkdir(dir, 0777) != 0) return qn_fail_errno(dir, "create directory");
     for (int f = 0; f < QNI_FILES; f++) QN_TRY(write_tensors(dir, f, m));
     QN_TRY(write_manifest(dir, m));
     return qn_dir_sync(dir);
@@ -111,26 +112,18 @@ static void point_last_at(const char *parent, const char *final) {
     (void)hint; /* nothing reads it */
 }
 
-qn_status qn_checkpoint_save(const char *run_dir, const qn_checkpoint_info *info,
-                             const qn_named *model, int n_model, const qn_named *state, int n_state,
-                             char *path_out, size_t path_size) {
+/* The whole protocol for one directory, whose parent exists. */
+static qn_status save_as(const char *final, const char *parent, const qn_checkpoint_info *info,
+                         const qn_named *model, int n_model, const qn_named *state, int n_state) {
     qn_status status = QN_OK;
-    char parent[QN_PATH_MAX], final[QN_PATH_MAX], temporary[QN_PATH_MAX];
+    char temporary[QN_PATH_MAX];
     qni_manifest m = {.info = *info};
     QN_TRY(check_info(info));
-    QN_TRY(qn_path_format(parent, sizeof parent, "%s/checkpoints", run_dir));
-    QN_TRY(qn_checkpoint_path(run_dir, info->step, final, sizeof final));
     QN_TRY(qn_path_format(temporary, sizeof temporary, "%s.tmp", final));
-    if (path_out) QN_TRY(qn_path_format(path_out, path_size, "%s", final));
     QN_TRY(qni_entries_create(model, n_model, state, n_state, &m));
-    if (!qn_path_exists(parent)) {
-        QN_TRY_GOTO(qn_dir_create(parent));
-        QN_TRY_GOTO(qn_dir_sync(run_dir));
-    }
     QN_TRY_GOTO(qn_tree_remove(temporary));
     QN_TRY_GOTO(write_all(temporary, &m));
     QN_TRY_GOTO(publish(temporary, final, parent));
-    point_last_at(parent, final);
 done:;
     /* What a failed save wrote, or the checkpoint that this one replaced. */
     qn_error error;
@@ -139,6 +132,26 @@ done:;
     (void)swept; /* else the next open of the run directory does it */
     qn_free(m.entry);
     return qn_error_raise(&error);
+}
+
+qn_status qn_checkpoint_save(const char *run_dir, const qn_checkpoint_info *info,
+                             const qn_named *model, int n_model, const qn_named *state, int n_state,
+                             char *path_out, size_t path_size) {
+    char parent[QN_PATH_MAX], final[QN_PATH_MAX];
+    QN_TRY(qn_path_format(parent, sizeof parent, "%s/checkpoints", run_dir));
+    QN_TRY(qn_checkpoint_path(run_dir, info->step, final, sizeof final));
+    if (path_out) QN_TRY(qn_path_format(path_out, path_size, "%s", final));
+    QN_TRY(qn_dir_create(parent));
+    QN_TRY(save_as(final, parent, info, model, n_model, state, n_state));
+    point_last_at(parent, final);
+    return QN_OK;
+}
+
+qn_status qn_checkpoint_export(const char *run_dir, const qn_checkpoint_info *info,
+                               const qn_named *model, int n_model) {
+    char final[QN_PATH_MAX];
+    QN_TRY(qn_path_format(final, sizeof final, "%s/final", run_dir));
+    return save_as(final, run_dir, info, model, n_model, NULL, 0);
 }
 
 qn_status qn_checkpoint_mark_best(const char *run_dir, int64_t step) {
