@@ -2,6 +2,7 @@
 #include "io/build.h"
 
 #include <math.h>
+#include <stdio.h>
 #include <string.h>
 
 /* ---- data
@@ -13,12 +14,16 @@ enum { MAX_STRINGS = 256 };
 typedef struct string_lists { /* storage for the lists of one qn_data_options */
     const char *item[5][MAX_STRINGS];
     int used;
+    const char *too_many; /* a key with more than MAX_STRINGS */
 } string_lists;
 
 static qn_strings strings(const qn_config *c, const char *key, string_lists *lists) {
     const char **item = lists->item[lists->used++];
     int64_t n = qn_config_count(c, key);
-    if (n > MAX_STRINGS) n = MAX_STRINGS;
+    if (n > MAX_STRINGS) {
+        lists->too_many = key;
+        n = MAX_STRINGS;
+    }
     for (int64_t i = 0; i < n; i++) {
         char name[64];
         snprintf(name, sizeof name, "%s.%lld", key, (long long)i);
@@ -84,6 +89,9 @@ qn_status qn_build_data(qn_build *b, const qn_config *c) {
         idx_options(c, &o);
     } else {
         text_options(c, &o, &lists);
+    }
+    if (lists.too_many) {
+        return qn_fail(QN_ERR_CONFIG, "%s: at most %d entries", lists.too_many, MAX_STRINGS);
     }
     o.given = b->vocab;
     qn_vocab *vocab = NULL;
