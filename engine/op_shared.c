@@ -145,3 +145,46 @@ void qni_store_row(void *data, qn_dtype dt, int64_t offset, int64_t n, const flo
         qn_bf16_store_row(r, m, y);
     }
 }
+
+/* ---- random rows
+ * ----------------------------------------------------------------------------------- */
+
+/* A counter per lane of the vector unit: qn_philox's rounds over arrays. */
+const uint32_t *qni_draw_row(uint64_t key, uint64_t step, uint64_t first, int64_t n,
+                             uint32_t *buffer) {
+    enum { LANES = 64 };
+    uint64_t group = first >> 2;
+    int64_t skip = (int64_t)(first & 3u), groups = (skip + n + 3) / 4;
+    for (int64_t at = 0; at < groups; at += LANES) {
+        uint32_t c0[LANES], c1[LANES], c2[LANES], c3[LANES];
+        uint32_t k0 = (uint32_t)key, k1 = (uint32_t)(key >> 32);
+        for (int i = 0; i < LANES; i++) {
+            uint64_t counter = group + (uint64_t)(at + i);
+            c0[i] = (uint32_t)counter;
+            c1[i] = (uint32_t)(counter >> 32);
+            c2[i] = (uint32_t)step;
+            c3[i] = (uint32_t)(step >> 32);
+        }
+        for (int round = 0; round < 10; round++) {
+#pragma omp simd
+            for (int i = 0; i < LANES; i++) {
+                uint64_t p0 = (uint64_t)0xD2511F53u * c0[i], p1 = (uint64_t)0xCD9E8D57u * c2[i];
+                c0[i] = (uint32_t)(p1 >> 32) ^ c1[i] ^ k0;
+                c2[i] = (uint32_t)(p0 >> 32) ^ c3[i] ^ k1;
+                c1[i] = (uint32_t)p1;
+                c3[i] = (uint32_t)p0;
+            }
+            k0 += 0x9E3779B9u;
+            k1 += 0xBB67AE85u;
+        }
+        int64_t m = groups - at < LANES ? groups - at : LANES;
+        for (int64_t i = 0; i < m; i++) {
+            uint32_t *b = buffer + 4 * (at + i);
+            b[0] = c0[i];
+            b[1] = c1[i];
+            b[2] = c2[i];
+            b[3] = c3[i];
+        }
+    }
+    return buffer + skip;
+}

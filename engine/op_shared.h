@@ -90,4 +90,14 @@ static inline void qni_store(const qni_walk *w, int k, const int64_t *offset, in
     }
 }
 
+/* ---- random rows
+ * ----------------------------------------------------------------------------------- */
+
+enum { QNI_DRAWS = QNI_SPAN + 8 };
+
+/* Philox words of elements first .. first + n - 1, n <= QNI_SPAN; buffer has QNI_DRAWS places.
+ * Returns where in the buffer the word of `first` is. Word for word qn_random_u32. */
+const uint32_t *qni_draw_row(uint64_t key, uint64_t step, uint64_t first, int64_t n,
+                             uint32_t *buffer);
+
 #endif

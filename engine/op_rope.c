@@ -1,0 +1,189 @@
+/* op_rope.c — rotary position embedding, half-split form.
+ *
+ * Elements j and j + D/2 of a head turn by the angle position * theta^(-2j/D). Angles, sines and
+ * cosines are f64, rounded once. Consecutive positions advance by one complex multiplication in
+ * f64; every block of POSITIONS starts from an exact sine and cosine, so the error stays below
+ * 1e-14.
+ */
+#include "engine/op_shared.h"
+#include "engine/tape_internal.h"
+
+enum { POSITIONS = 64 };
+
+static qn_status rope_infer(qn_call *c) {
+    const qn_tensor *x = c->in[0], *p = c->in[1], *s = c->in[2];
+    const qn_rope_attrs *a = c->attrs;
+    char d[96], e[96];
+    QN_TRY(qni_require_float(c, 0));
+    if (x->ndim != 4 || x->shape[3] % 2 != 0) {
+        return qn_fail(QN_ERR_SHAPE, "rope: x is %s, expected (B,T,H,D) with D even",
+                       qn_tensor_describe(x, d, sizeof d));
+    }
+    if (p && (p->dtype != QN_I32 || p->ndim != 2 || p->shape[0] != x->shape[0] ||
+              p->shape[1] != x->shape[1])) {
+        return qn_fail(QN_ERR_SHAPE, "rope: positions are %s, x is %s; expected i32 (B,T)",
+                       qn_tensor_describe(p, d, sizeof d), qn_tensor_describe(x, e, sizeof e));
+    }
+    if (s && (s->dtype != QN_I32 || qn_tensor_count(s) != 1)) {
+        return qn_fail(QN_ERR_SHAPE, "rope: start is %s, expected one i32",
+                       qn_tensor_describe(s, d, sizeof d));
+    }
+    if (!(a->theta > 0.0)) {
+        return qn_fail(QN_ERR_UNSUPPORTED, "rope: theta is %g, expected above 0", a->theta);
+    }
+    qni_describe_like(c, 0, x);
+    int64_t half = x->shape[3] / 2; /* frequencies | threads x (4 f64 rows, 6 f32 rows) */
+    c->scratch_bytes = (size_t)half * sizeof(double) * (size_t)(1 + 8 * (int64_t)c->threads);
+    return QN_OK;
+}
+
+static int64_t position_of(const qn_call *c, int64_t b, int64_t t) {
+    const qn_tensor *p = c->in[1], *s = c->in[2];
+    int64_t at = p ? qn_tensor_get_int(p, b * p->shape[1] + t) : t;
+    return s ? at + qn_tensor_get_int(s, 0) : at;
+}
+
+static double frequency(const qn_rope_attrs *a, int64_t j, int64_t half) {
+    double f = pow(a->theta, -(double)j / (double)half);
+    return a->inverse ? -f : f;
+}
+
+static qn_status rope_ref(const qn_call *c) {
+    const qn_tensor *x = c->in[0];
+    int64_t steps = x->shape[1], heads = x->shape[2], half = x->shape[3] / 2;
+    int64_t rows = x->shape[0] * steps * heads;
+    for (int64_t r = 0; r < rows; r++) {
+        int64_t bt = r / heads, at = r * 2 * half;
+        double position = (double)position_of(c, bt / steps, bt % steps);
+        for (int64_t j = 0; j < half; j++) {
+            double angle = position * frequency(c->attrs, j, half);
+            double u = qn_tensor_get(x, at + j), v = qn_tensor_get(x, at + half + j);
+            qni_put(c, 0, at + j, u * cos(angle) - v * sin(angle));
+            qni_put(c, 0, at + half + j, v * cos(angle) + u * sin(angle));
+        }
+    }
+    return QN_OK;
+}
+
+typedef struct rope_job {
+    const qn_call *call;
+    const double *frequency;
+    int64_t half, blocks;
+} rope_job;
+
+/* One thread's rows, each `half` long. */
+typedef struct rope_rows {
+    double *c, *s, *step_c,
+        *step_s;            /* rotation of the present position, and of one position more */
+    float *fc, *fs, *x, *y; /* x and y: 2 * half */
+} rope_rows;
+
+static rope_rows rows_of(const rope_job *job) {
+    int64_t half = job->half;
+    double *d = (double *)job->call->scratch + half * (1 + 8 * (int64_t)qn_parallel_thread());
+    float *f = (float *)(d + 4 * half);
+    return (rope_rows){d, d + half, d + 2 * half, d + 3 * half,
+                       f, f + half, f + 2 * half, f + 4 * half};
+}
+
+static void set_position(const rope_job *job, const rope_rows *r, int64_t position, bool follows) {
+    for (int64_t j = 0; j < job->half && !follows; j++) {
+        r->c[j] = cos((double)position * job->frequency[j]);
+        r->s[j] = sin((double)position * job->frequency[j]);
+    }
+#pragma omp simd
+    for (int64_t j = 0; j < job->half; j++) {
+        double c = r->c[j], s = r->s[j];
+        if (follows) {
+            double turned = c * r->step_c[j] - s * r->step_s[j];
+            s = s * r->step_c[j] + c * r->step_s[j];
+            c = turned;
+        }
+        r->c[j] = c;
+        r->s[j] = s;
+        r->fc[j] = (float)c;
+        r->fs[j] = (float)s;
+    }
+}
+
+static void rotate_row(const rope_job *job, const rope_rows *r, int64_t row) {
+    const qn_tensor *x = job->call->in[0], *y = job->call->out[0];
+    int64_t half = job->half, n = 2 * half;
+    bool adds = qni_adds(job->call, 0);
+    int64_t at = qn_tensor_offset(y, row * n);
+    const float *v = qn_row_load(x->data, x->dtype, qn_tensor_offset(x, row * n), n, r->x);
+    float *w = adds ? r->y : qn_row_open(y->data, y->dtype, at, r->y);
+#pragma omp simd
+    for (int64_t j = 0; j < half; j++) {
+        float p = v[j], q = v[half + j];
+        w[j] = p * r->fc[j] - q * r->fs[j];
+        w[half + j] = q * r->fc[j] + p * r->fs[j];
+    }
+    if (adds || y->dtype != QN_F32) qni_store_row(y->data, y->dtype, at, n, w, adds);
+}
+
+static void rope_task(void *ctx, int64_t task) {
+    const rope_job *job = ctx;
+    const qn_tensor *x = job->call->in[0];
+    int64_t steps = x->shape[1], heads = x->shape[2], b = task / job->blocks;
+    int64_t first = task % job->blocks * POSITIONS, last = first + POSITIONS;
+    rope_rows r = rows_of(job);
+    for (int64_t j = 0; j < job->half; j++) {
+        r.step_c[j] = cos(job->frequency[j]);
+        r.step_s[j] = sin(job->frequency[j]);
+    }
+    for (int64_t t = first, before = 0; t < last && t < steps; t++) {
+        int64_t position = position_of(job->call, b, t);
+        set_position(job, &r, position, t > first && position == before + 1);
+        before = position;
+        for (int64_t h = 0; h < heads; h++) rotate_row(job, &r, (b * steps + t) * heads + h);
+    }
+}
+
+static qn_status rope_cpu(const qn_call *c) {
+    const qn_tensor *x = c->in[0], *y = c->out[0];
+    if (qn_tensor_count(x) == 0) return QN_OK;
+    if (x->stride[3] != 1 || y->stride[3] != 1) return rope_ref(c);
+    rope_job job = {.call = c, .half = x->shape[3] / 2};
+    job.blocks = (x->shape[1] + POSITIONS - 1) / POSITIONS;
+    double *f = c->scratch;
+    for (int64_t j = 0; j < job.half; j++) f[j] = frequency(c->attrs, j, job.half);
+    job.frequency = f;
+    qn_parallel_for(c->threads, x->shape[0] * job.blocks, rope_task, &job);
+    return QN_OK;
+}
+
+static qn_status rope_backward(qn_tape *t, qn_node *n) {
+    qn_value *dy = qn_grad_of(t, n->out[0]), *dx = dy ? qn_grad_slot(t, n->in[0]) : NULL;
+    if (!dx) return qn_tape_status(t);
+    qn_rope_attrs attrs = *(const qn_rope_attrs *)n->call.attrs;
+    attrs.inverse = !attrs.inverse;
+    qn_value *in[] = {dy, n->in[1], n->in[2]};
+    return qn_tape_emit(t, &qn_op_rope, in, &dx, 0, &attrs, NULL);
+}
+
+static void rope_cost(const qn_call *c, qn_cost *cost) { qni_cost(c, cost, 3.0); }
+
+const qn_op qn_op_rope = {
+    .name = "rope",
+    .n_in = 3,
+    .n_out = 1,
+    .in_name = {"x", "positions", "start"},
+    .out_name = {"y"},
+    .optional_in = 6,
+    .alias = {QN_MAY_REUSE(0)},
+    .can_accumulate = 1,
+    .attr_bytes = sizeof(qn_rope_attrs),
+    .cpu_dtypes = QN_DTYPE_BIT(QN_F32) | QN_DTYPE_BIT(QN_BF16),
+    .infer = rope_infer,
+    .run = {rope_ref, rope_cpu},
+    .backward = rope_backward,
+    .cost = rope_cost,
+};
+
+qn_value *qn_rope(qn_tape *t, qn_value *x, qn_value *positions, qn_value *start, double theta) {
+    if (!x) return NULL;
+    qn_rope_attrs attrs = {.theta = theta, .inverse = false};
+    qn_value *in[] = {x, positions, start}, *y = NULL;
+    return qn_tape_emit(t, &qn_op_rope, in, &y, 0, &attrs, NULL) == QN_OK ? y : NULL;
+}
