@@ -8,7 +8,7 @@ cd "$(dirname "$0")"
 
 tests/packages.sh build
 
-tests/build.sh release quern
+tests/preset.sh release quern
 
 quern=build/release/quern
 run=runs/quickstart

@@ -55,17 +55,17 @@ export UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1
 export TSAN_OPTIONS=halt_on_error=1
 
 step lint tests/lint.sh
-if step build-release tests/build.sh ci; then
+if step build-release tests/preset.sh ci; then
     mapfile -t list < <(programs release)
     run release "${list[@]}"
     QUERN_BINARY=$PWD/build/release/quern run script tests/test_*.sh
 fi
 if [ "$mode" = full ]; then
-    if step build-dev tests/build.sh dev; then
+    if step build-dev tests/preset.sh dev; then
         mapfile -t list < <(programs dev)
         run dev "${list[@]}"
     fi
-    if step build-tsan tests/build.sh tsan "${tsan_tests[@]}"; then
+    if step build-tsan tests/preset.sh tsan "${tsan_tests[@]}"; then
         run tsan "${tsan_tests[@]/#/build/tsan/tests/}"
     fi
 fi

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Configures and builds one preset; starts afresh where the tree has moved since the last build.
 #
-#   tests/build.sh PRESET [TARGET...]
+#   tests/preset.sh PRESET [TARGET...]
 #
 # `release` builds without tests, and takes over a build folder that `ci` has configured as it is,
 # so that the program and the tests share one incremental build.
