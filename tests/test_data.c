@@ -10,8 +10,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-/* ---- helpers -----------------------------------------------------------------------------------
- */
+/* ---- helpers --------------------------------------------------------------------------------- */
 
 typedef struct fixture {
     char *dir;
@@ -80,8 +79,7 @@ static int64_t fetch(const fixture *t, qn_split split, int64_t position, int64_t
     return labels;
 }
 
-/* ---- windows -----------------------------------------------------------------------------------
- */
+/* ---- windows --------------------------------------------------------------------------------- */
 
 static void golden_windows(void **state) {
     fixture *t = *state;
@@ -235,8 +233,7 @@ static void smallest_text(void **state) {
     expect_error(t, QN_ERR_DATA, "found 4 tokens in the train split, expected at least block_size");
 }
 
-/* ---- vocabulary --------------------------------------------------------------------------------
- */
+/* ---- vocabulary ------------------------------------------------------------------------------ */
 
 static void characters(void **state) {
     fixture *t = *state;
@@ -294,8 +291,7 @@ static void wide_vocabularies(void **state) {
     }
 }
 
-/* ---- files and splits --------------------------------------------------------------------------
- */
+/* ---- files and splits ------------------------------------------------------------------------ */
 
 static void make_tree(fixture *t) {
     static const char *const made[][2] = {
@@ -455,8 +451,7 @@ static void identity_is_that_of_the_content(void **state) {
     assert_true(t->s.identity != identity);
 }
 
-/* ---- bad input ---------------------------------------------------------------------------------
- */
+/* ---- bad input ------------------------------------------------------------------------------- */
 
 static void bad_options(void **state) {
     fixture *t = *state;
@@ -527,8 +522,7 @@ static void shrinking_file(void **state) {
     qn_free(text);
 }
 
-/* ---- real data ---------------------------------------------------------------------------------
- */
+/* ---- real data ------------------------------------------------------------------------------- */
 
 static void tinyshakespeare(void **state) {
     fixture *t = *state;

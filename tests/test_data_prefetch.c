@@ -16,8 +16,7 @@
 
 extern char **environ;
 
-/* ---- a source that can be told to fail and to wait
- * ------------------------------------------------ */
+/* ---- a source that can be told to fail and to wait ------------------------------------------- */
 
 typedef struct toy {
     atomic_int calls, inside, freed;
@@ -177,8 +176,7 @@ static void waiting_is_counted(void **state) {
     assert_int_equal(atomic_load(&t.freed), 0);
 }
 
-/* ---- a real source, with and without
- * --------------------------------------------------------------- */
+/* ---- a real source, with and without --------------------------------------------------------- */
 
 static char *write_text(const char *dir) {
     char *path = qn_sprintf("%s/text.txt", dir);
@@ -224,8 +222,7 @@ static void same_bytes_as_without(void **state) {
     qn_free(path);
 }
 
-/* ---- failing allocations
- * --------------------------------------------------------------------------- */
+/* ---- failing allocations --------------------------------------------------------------------- */
 
 /* Runs in a process of its own: 0 = all went well, 4 = clean out of memory, anything else is a bug.
  */

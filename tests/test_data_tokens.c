@@ -9,8 +9,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-/* ---- files in memory ---------------------------------------------------------------------------
- */
+/* ---- files in memory ------------------------------------------------------------------------- */
 
 enum { LLM_HEADER = 1024 };
 
@@ -121,8 +120,7 @@ static void bad_files_are_refused(void **state) {
     assert_int_equal(qn_tokens_parse("", 0, QN_RAW_U32, 9, &t), QN_ERR_FORMAT);
 }
 
-/* ---- Quern's own format -------------------------------------------------------------------------
- */
+/* ---- Quern's own format ---------------------------------------------------------------------- */
 
 enum { COUNT = 37 };
 
@@ -236,8 +234,7 @@ static void writer_refuses_bad_content(void **state) {
     assert_int_equal(qn_tokens_write(path, &c), QN_ERR_IO);
 }
 
-/* ---- sources ------------------------------------------------------------------------------------
- */
+/* ---- sources --------------------------------------------------------------------------------- */
 
 static void write_bytes(const char *path, const void *p, int64_t n) {
     FILE *f = fopen(path, "wb");
