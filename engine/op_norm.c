@@ -89,10 +89,12 @@ static qn_status norm_infer(qn_call *c) {
     for (int k = 2; k < c->op->n_out; k++) {
         qni_describe(c, k, statistics_dtype(x), x->ndim - 1, x->shape);
     }
-    int64_t width = x->shape[x->ndim - 1];
-    bool converts = x->dtype == QN_BF16; /* w, b | threads x (h, y) */
-    c->scratch_bytes =
-        converts ? sizeof(float) * (size_t)(width * (2 + 2 * (int64_t)c->threads)) : 0;
+    if (c->in[1] && !c->out[1]) {
+        return qn_fail(QN_ERR_UNSUPPORTED, "%s: with a residual its sum h is an output too",
+                       c->op->name);
+    }
+    int64_t width = x->shape[x->ndim - 1]; /* w, b | threads x (h, y), for bf16 */
+    c->scratch_bytes = sizeof(float) * (size_t)(width * (2 + 2 * (int64_t)c->threads));
     return QN_OK;
 }
 
@@ -262,7 +264,7 @@ static void norm_row(const norm_job *job, int64_t r, float *buffer) {
 
 static void norm_task(void *ctx, int64_t task) {
     const norm_job *job = ctx;
-    float *buffer = job->buffers ? job->buffers + qn_parallel_thread() * 2 * job->f.width : NULL;
+    float *buffer = job->buffers + qn_parallel_thread() * 2 * job->f.width;
     int64_t first = task * job->rows_per_task, last = first + job->rows_per_task;
     for (int64_t r = first; r < last && r < job->f.rows; r++) norm_row(job, r, buffer);
 }
@@ -275,10 +277,10 @@ static qn_status norm_cpu(const qn_call *c) {
         !dense_rows(f->y) || !dense_rows(f->h)) {
         return norm_ref(c);
     }
-    float *scratch = c->scratch; /* NULL for f32: rows are used where they lie */
+    float *scratch = c->scratch;
     job.w = qn_row_load(f->w->data, f->w->dtype, 0, f->width, scratch);
     if (f->b) job.b = qn_row_load(f->b->data, f->b->dtype, 0, f->width, scratch + f->width);
-    if (f->x->dtype == QN_BF16) job.buffers = scratch + 2 * f->width;
+    job.buffers = scratch + 2 * f->width;
     job.rows_per_task = 32768 / f->width + 1;
     int64_t tasks = (f->rows + job.rows_per_task - 1) / job.rows_per_task;
     qn_parallel_for(c->threads, tasks, norm_task, &job);

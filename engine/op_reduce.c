@@ -54,7 +54,7 @@ static void reduced_shape(const qn_reduce_attrs *a, const qn_tensor *x, int *ndi
     }
 }
 
-enum { BLOCK = 4096, ROWS = 32, COLUMNS = 128 };
+enum { BLOCK = 1024, LANES = 16, ROWS = 32, COLUMNS = 128 };
 
 static int64_t blocks_of(int64_t n) { return (n + BLOCK - 1) / BLOCK; }
 
@@ -100,17 +100,30 @@ typedef struct sums {
     double factor;
 } sums;
 
+/* LANES running sums, added pairwise: the same order whatever the compiler makes of it. */
+static float sum_row(int64_t n, const float *v) {
+    float lane[LANES] = {0};
+    int64_t i = 0;
+    for (; i + LANES <= n; i += LANES) {
+#pragma omp simd
+        for (int l = 0; l < LANES; l++) lane[l] += v[i + l];
+    }
+    for (int l = 0; i + l < n; l++) lane[l] += v[i + l];
+    for (int half = LANES / 2; half > 0; half /= 2) {
+        for (int l = 0; l < half; l++) lane[l] += lane[l + half];
+    }
+    return lane[0];
+}
+
 /* Blocks of one row: scratch[row][block]. */
 static void block_task(void *ctx, int64_t task) {
     const sums *s = ctx;
     const qn_tensor *x = s->call->in[0];
     int64_t per_row = blocks_of(s->e.n), at = task % per_row * BLOCK;
     int64_t n = s->e.n - at < BLOCK ? s->e.n - at : BLOCK;
-    float buffer[BLOCK], sum = 0.0f;
+    float buffer[BLOCK];
     const float *v = qn_row_load(x->data, x->dtype, task / per_row * s->e.n + at, n, buffer);
-#pragma omp simd reduction(+ : sum)
-    for (int64_t i = 0; i < n; i++) sum += v[i];
-    ((double *)s->call->scratch)[task] = (double)sum;
+    ((double *)s->call->scratch)[task] = (double)sum_row(n, v);
 }
 
 /* COLUMNS neighbouring sums of one outer index, ROWS rows at a time in f32. */

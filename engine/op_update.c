@@ -231,10 +231,6 @@ static qn_status update_infer(qn_call *c) {
     QN_TRY(require_vector(c, sgd ? 4 : 5, QN_F64, 2));
     QN_TRY(require_state(c, sgd ? 5 : 6));
     QN_TRY(check_segments(c, n));
-    if (c->in[1] && w->dtype != QN_BF16) {
-        return qn_fail(QN_ERR_DTYPE, "%s: %s weights have no master", c->op->name,
-                       qn_dtype_name(w->dtype));
-    }
     if (w->dtype == QN_BF16 && !c->in[1] && (!a->stochastic_rounding || !rng)) {
         return qn_fail(QN_ERR_DTYPE,
                        "%s: bf16 weights need a master or stochastic rounding with an rng",
@@ -381,7 +377,7 @@ static void update_task(void *ctx, int64_t block) {
         if (u->stochastic) {
             store_stochastic(u, at, n, p);
         } else if (u->master != u->weights) {
-            qn_bf16_store_row(p, n, (uint16_t *)u->weights->data + at);
+            qni_store_row(u->weights->data, u->weights->dtype, at, n, p, false);
         }
     }
 }
