@@ -50,6 +50,10 @@ static void add_value(qn_text *t, const qni_key *k) {
     case QNI_NUMBER:
         add_string_member(t, "type", k->type == QNI_INT ? "integer" : "number");
         add_range(t, k);
+        if (k->type == QNI_INT && !k->range) {
+            qn_text_add(t, ", \"minimum\": -9223372036854775808");
+            qn_text_add(t, ", \"maximum\": 9223372036854775807");
+        }
         break;
     case QNI_DEPTH:
         qn_text_add(t, ", \"type\": [\"integer\", \"boolean\"]");
