@@ -99,7 +99,8 @@ qn_status qn_file_create(const char *path, const void *data, size_t bytes) {
     return write_synced(path, O_EXCL, data, bytes);
 }
 
-/* The directory part of path: "." without a slash, "/" for the root. */
+/* The directory part of path: "." without a slash, "/" for the root. No trailing slash is expected.
+ */
 static qn_status parent_of(const char *path, char *parent, size_t size) {
     const char *slash = strrchr(path, '/');
     if (!slash) return qn_path_format(parent, size, ".");
@@ -134,7 +135,11 @@ qn_status qn_link_replace(const char *target, const char *link) {
 
 static qn_status create_one(const char *path) {
     struct stat s;
-    if (mkdir(path, 0777) == 0) return QN_OK;
+    char parent[QN_PATH_MAX];
+    if (mkdir(path, 0777) == 0) {
+        QN_TRY(parent_of(path, parent, sizeof parent));
+        return qn_dir_sync(parent);
+    }
     if (errno != EEXIST) return qn_fail_errno(path, "create directory");
     if (stat(path, &s) != 0) return qn_fail_errno(path, "stat");
     if (!S_ISDIR(s.st_mode)) return qn_fail(QN_ERR_IO, "%s: not a directory", path);

@@ -39,8 +39,9 @@ qn_status qn_file_replace(const char *path, const void *data, size_t bytes) QN_C
 /* Makes `link` a symbolic link to `target`, replacing a link that is there, atomically. */
 qn_status qn_link_replace(const char *target, const char *link) QN_CHECKED;
 
-qn_status qn_dir_create(const char *path) QN_CHECKED; /* with its parents; existing is no error */
-qn_status qn_dir_sync(const char *path) QN_CHECKED;   /* makes names in it durable */
+/* Creates a directory and the parents it lacks, durably. An existing directory is no error. */
+qn_status qn_dir_create(const char *path) QN_CHECKED;
+qn_status qn_dir_sync(const char *path) QN_CHECKED; /* makes the names in it durable */
 
 /* Removes a file or a directory with everything in it, following no link and entering no other file
  * system. Absent is no error. */

@@ -186,7 +186,7 @@ static qn_status create_named(const qn_run_dir_options *o, char *path, size_t si
         char suffix[16] = "";
         if (i > 1) snprintf(suffix, sizeof suffix, "-%d", i);
         QN_TRY(qn_path_format(path, size, "%s/%s-%s%s", o->parent, o->name, stamp, suffix));
-        if (mkdir(path, 0777) == 0) return QN_OK;
+        if (mkdir(path, 0777) == 0) return qn_dir_sync(o->parent);
         if (errno != EEXIST) return qn_fail_errno(path, "create directory");
     }
 }
