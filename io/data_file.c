@@ -1,6 +1,7 @@
 /* data_file.c — one input file as bytes: open, map, digest, notice that it shrank; and the way
  * files are written: under a temporary name, synced, renamed. */
 #include "io/data_parts.h"
+#include "io/file.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -165,27 +166,13 @@ qn_status qni_temp_open(const char *path, qni_temp *out) {
 }
 
 qn_status qni_temp_write(qni_temp *t, const void *bytes, size_t n) {
-    for (const char *p = bytes; n > 0;) {
-        ssize_t w = write(t->fd, p, n);
-        if (w < 0 && errno == EINTR) continue;
-        if (w < 0)
-            return qn_fail(QN_ERR_IO, "%s: cannot be written: %s", t->temporary, strerror(errno));
-        p += w;
-        n -= (size_t)w;
-    }
-    return QN_OK;
+    return qn_file_write(t->fd, bytes, n, t->temporary);
 }
 
 static qn_status sync_directory(const char *path) {
     const char *slash = strrchr(path, '/');
     char *dir = slash ? qn_sprintf("%.*s", (int)(slash - path) + 1, path) : qn_strdup(".", "path");
-    if (!dir) return QN_ERR_OOM;
-    int fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    /* Some file systems cannot sync a directory and say EINVAL. */
-    bool ok = fd >= 0 && (fsync(fd) == 0 || errno == EINVAL);
-    qn_status status =
-        ok ? QN_OK : qn_fail(QN_ERR_IO, "%s: cannot be synced: %s", dir, strerror(errno));
-    if (fd >= 0) close(fd);
+    qn_status status = dir ? qn_dir_sync(dir) : QN_ERR_OOM;
     qn_free(dir);
     return status;
 }
