@@ -30,7 +30,7 @@ enum { DEFAULT_WIDTH = 80, MIN_CELLS = 5, MAX_CELLS = 24 };
 static const double draw_interval = 0.1;
 
 static void flush(console *c) {
-    if (!c->out.status != QN_OK && c->out.length > 0)
+    if (c->out.status == QN_OK && c->out.length > 0)
         (void)qni_write_all(c->fd, c->out.data, c->out.length);
     qni_text_clear(&c->out);
 }
@@ -39,8 +39,7 @@ static void paint(console *c, const char *code) {
     if (c->color) qn_text_add(&c->out, code);
 }
 
-/* ---- the bar -----------------------------------------------------------------------------------
- */
+/* ---- the bar -------------------------------------------------------------------------------- */
 
 static int terminal_width(int fd) {
     struct winsize size;
@@ -103,8 +102,7 @@ static void console_progress(void *self, const qn_record *r) {
     flush(c);
 }
 
-/* ---- lines -------------------------------------------------------------------------------------
- */
+/* ---- lines ---------------------------------------------------------------------------------- */
 
 static const char *event_color(qn_event event) {
     switch (event) {

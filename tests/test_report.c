@@ -23,8 +23,7 @@
 static char directory[] = "/tmp/quern_report_XXXXXX";
 static const char *self_path;
 
-/* ---- verdict
- * --------------------------------------------------------------------------------------- */
+/* ---- verdict -------------------------------------------------------------------------------- */
 
 enum { TRAIN_POINTS = 200, EVAL_POINTS = 20, LAST_STEP = 2000 };
 
@@ -200,8 +199,7 @@ static void verdict_states_its_numbers(void **state) {
     assert_int_equal(strlen(small), sizeof small - 1);
 }
 
-/* ---- charts
- * ---------------------------------------------------------------------------------------- */
+/* ---- charts --------------------------------------------------------------------------------- */
 
 static void ticks_are_round_numbers(void **state) {
     (void)state;
@@ -239,9 +237,10 @@ static void thinning_keeps_every_extreme(void **state) {
 
 static void charts_survive_odd_series(void **state) {
     (void)state;
+    const double none = (double)NAN;
     const int64_t step[] = {0, 5, 9};
     const double values[][3] = {
-        {1, 1, 1}, {0, 0, 0}, {NAN, NAN, NAN}, {-1, NAN, 1e300}, {1e-300, 0, 1}};
+        {1, 1, 1}, {0, 0, 0}, {none, none, none}, {-1, none, 1e300}, {1e-300, 0, 1}};
     for (size_t i = 0; i < sizeof values / sizeof values[0]; i++) {
         for (int64_t n = 0; n <= 3; n++) {
             qn_text t = {0};
@@ -258,8 +257,7 @@ static void charts_survive_odd_series(void **state) {
     }
 }
 
-/* ---- reading back
- * ---------------------------------------------------------------------------------- */
+/* ---- reading back --------------------------------------------------------------------------- */
 
 static const char *write_file(const char *run, const char *name, const char *text) {
     static char path[512];
@@ -322,8 +320,7 @@ static void facts_are_flat(void **state) {
     qn_setup_free(arena);
 }
 
-/* ---- report.html
- * ----------------------------------------------------------------------------------- */
+/* ---- report.html ---------------------------------------------------------------------------- */
 
 /* Every element opened is closed in order. Knows the void elements the report uses. */
 static void assert_balanced(const char *html) {
