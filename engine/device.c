@@ -1,5 +1,6 @@
 /* device.c — the device table, and what the CPU is. */
 #include "engine/engine.h"
+#include "engine/gemm.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -26,14 +27,17 @@ qn_status qn_device_resolve(const char *name, qn_device *out, const char **chose
         return QN_OK;
     }
     if (strcmp(name, "cuda") == 0) {
-        return qn_fail(QN_ERR_DEVICE, "device \"cuda\" was asked for, but this build of quern has no "
-                                      "CUDA support; use \"cpu\" or \"auto\"");
+        return qn_fail(QN_ERR_DEVICE,
+                       "device \"cuda\" was asked for, but this build of quern has no "
+                       "CUDA support; use \"cpu\" or \"auto\"");
     }
-    return qn_fail(QN_ERR_CONFIG, "device \"%s\" is unknown; expected auto, cpu, ref or cuda", name);
+    return qn_fail(QN_ERR_CONFIG, "device \"%s\" is unknown; expected auto, cpu, ref or cuda",
+                   name);
 }
 
 qn_kernel *qn_device_kernel(qn_device d, const qn_op *op, qn_dtype dt) {
-    if (d == QN_CPU && op->run[QN_CPU] && (op->cpu_dtypes & QN_DTYPE_BIT(dt))) return op->run[QN_CPU];
+    if (d == QN_CPU && op->run[QN_CPU] && (op->cpu_dtypes & QN_DTYPE_BIT(dt)))
+        return op->run[QN_CPU];
     return d == QN_CUDA ? op->run[QN_CUDA] : op->run[QN_REF];
 }
 
@@ -42,6 +46,8 @@ double qn_clock(void) {
     clock_gettime(CLOCK_MONOTONIC, &t);
     return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
 }
+
+bool qn_cpu_multiplies_bf16(void) { return qni_bf16_available(); }
 
 const char *qn_cpu_description(void) {
     static _Thread_local char text[256];

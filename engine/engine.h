@@ -28,27 +28,29 @@ int qn_status_exit_code(qn_status s);
 qn_status qn_fail(qn_status s, const char *format, ...) QN_PRINTF(2, 3);
 /* Puts "format: " before the present message; for callers that know the file or the field. */
 qn_status qn_fail_prefix(qn_status s, const char *format, ...) QN_PRINTF(2, 3);
-const char *qn_error_message(void);           /* this thread's last message, "" if none */
-void qn_error_get(qn_status s, qn_error *e);  /* copy, to hand to another thread */
-qn_status qn_error_raise(const qn_error *e);  /* make it this thread's message; returns e->status */
+const char *qn_error_message(void);          /* this thread's last message, "" if none */
+void qn_error_get(qn_status s, qn_error *e); /* copy, to hand to another thread */
+qn_status qn_error_raise(const qn_error *e); /* make it this thread's message; returns e->status */
 void qn_error_clear(void);
 
-#define QN_TRY(expr)                                                                              \
-    do {                                                                                          \
-        qn_status qn_try_ = (expr);                                                               \
-        if (qn_try_ != QN_OK) return qn_try_;                                                     \
+#define QN_TRY(expr)                                                                               \
+    do {                                                                                           \
+        qn_status qn_try_ = (expr);                                                                \
+        if (qn_try_ != QN_OK) return qn_try_;                                                      \
     } while (0)
 
 /* For functions with a `qn_status status` and a `done:` label. */
-#define QN_TRY_GOTO(expr)                                                                         \
-    do {                                                                                          \
-        if ((status = (expr)) != QN_OK) goto done;                                                \
+#define QN_TRY_GOTO(expr)                                                                          \
+    do {                                                                                           \
+        if ((status = (expr)) != QN_OK) goto done;                                                 \
     } while (0)
 
-/* ---- arena.c: the only places Quern's objects live -------------------------------------------- */
+/* ---- arena.c: the only places Quern's objects live --------------------------------------------
+ */
 
-/* Set-up allocations. They honour failure injection (QUERN_FAIL_ALLOC=n makes the n-th fail, counted
- * from 1; `n+` fails all from the n-th on) and are zeroed. NULL with QN_ERR_OOM's message set on failure. */
+/* Set-up allocations. They honour failure injection (QUERN_FAIL_ALLOC=n makes the n-th fail,
+ * counted from 1; `n+` fails all from the n-th on) and are zeroed. NULL with QN_ERR_OOM's message
+ * set on failure. */
 void *qn_alloc(size_t bytes, const char *what);
 void *qn_realloc(void *old, size_t old_bytes, size_t new_bytes, const char *what);
 void qn_free(void *p);
@@ -59,7 +61,8 @@ int64_t qn_alloc_count(void); /* calls so far, all threads: tests prove replay m
 /* A bump allocator over chunks for objects of one lifetime (a tape, a config). Freed as a whole. */
 typedef struct qn_setup qn_setup;
 qn_status qn_setup_create(const char *name, qn_setup **out) QN_CHECKED;
-void *qn_setup_alloc(qn_setup *s, size_t bytes); /* zeroed, 16-byte aligned; NULL = OOM, message set */
+void *qn_setup_alloc(qn_setup *s,
+                     size_t bytes); /* zeroed, 16-byte aligned; NULL = OOM, message set */
 char *qn_setup_strdup(qn_setup *s, const char *text);
 size_t qn_setup_bytes(const qn_setup *s);
 void qn_setup_free(qn_setup *s); /* NULL is legal */
@@ -70,53 +73,65 @@ typedef struct qn_arena qn_arena;
 qn_status qn_arena_create(const char *name, size_t bytes, qn_arena **out) QN_CHECKED;
 void *qn_arena_base(const qn_arena *a);
 size_t qn_arena_bytes(const qn_arena *a);
-void qn_arena_poison(qn_arena *a); /* fills with NaN bytes (0xFF); the dev preset does it before each replay */
+void qn_arena_poison(
+    qn_arena *a); /* fills with NaN bytes (0xFF); the dev preset does it before each replay */
 void qn_arena_free(qn_arena *a);
 
 /* Overflow-checked size arithmetic; false on overflow or a negative operand. */
 bool qn_mul_i64(int64_t a, int64_t b, int64_t *out);
 bool qn_add_i64(int64_t a, int64_t b, int64_t *out);
 
-/* ---- tensor.c: views -------------------------------------------------------------------------- */
+/* ---- tensor.c: views --------------------------------------------------------------------------
+ */
 
 size_t qn_dtype_bytes(qn_dtype dt);
-const char *qn_dtype_name(qn_dtype dt);              /* "f32" */
+const char *qn_dtype_name(qn_dtype dt); /* "f32" */
 bool qn_dtype_parse(const char *name, qn_dtype *out);
 bool qn_dtype_is_float(qn_dtype dt);
 
 qn_tensor qn_tensor_make(void *data, qn_dtype dt, int ndim, const int64_t *shape); /* contiguous */
-#define QN_SHAPE(...) \
+#define QN_SHAPE(...)                                                                              \
     (int)(sizeof((int64_t[]){__VA_ARGS__}) / sizeof(int64_t)), (const int64_t[]) { __VA_ARGS__ }
-int64_t qn_tensor_count(const qn_tensor *t);          /* elements; 1 for a scalar */
-size_t qn_tensor_bytes(const qn_tensor *t);           /* of the contiguous tensor of that shape */
-bool qn_tensor_is_contiguous(const qn_tensor *t);     /* axes of size 1 never spoil it */
+int64_t qn_tensor_count(const qn_tensor *t);      /* elements; 1 for a scalar */
+size_t qn_tensor_bytes(const qn_tensor *t);       /* of the contiguous tensor of that shape */
+bool qn_tensor_is_contiguous(const qn_tensor *t); /* axes of size 1 never spoil it */
 bool qn_tensor_same_shape(const qn_tensor *a, const qn_tensor *b);
 const char *qn_tensor_describe(const qn_tensor *t, char *buffer, size_t size); /* "f32[2,3]" */
-/* Element access for REF bodies and tests: index counts elements in row-major order of the shape. */
+/* Element access for REF bodies and tests: index counts elements in row-major order of the shape.
+ */
 double qn_tensor_get(const qn_tensor *t, int64_t index);
 void qn_tensor_set(const qn_tensor *t, int64_t index, double v); /* rounds to nearest even */
 int64_t qn_tensor_get_int(const qn_tensor *t, int64_t index);
-int64_t qn_tensor_offset(const qn_tensor *t, int64_t index);     /* elements from data */
+int64_t qn_tensor_offset(const qn_tensor *t, int64_t index); /* elements from data */
 
 /* bf16 and f16 as bits; round to nearest even, NaN stays NaN. */
 static inline float qn_bf16_to_f32(uint16_t h) {
-    union { uint32_t u; float f; } v = {(uint32_t)h << 16};
+    union {
+        uint32_t u;
+        float f;
+    } v = {(uint32_t)h << 16};
     return v.f;
 }
 static inline uint16_t qn_f32_to_bf16(float f) {
-    union { float f; uint32_t u; } v = {f};
+    union {
+        float f;
+        uint32_t u;
+    } v = {f};
     if ((v.u & 0x7FFFFFFFu) > 0x7F800000u) return (uint16_t)((v.u >> 16) | 0x40u);
     return (uint16_t)((v.u + 0x7FFFu + ((v.u >> 16) & 1u)) >> 16);
 }
 float qn_f16_to_f32(uint16_t h);
 uint16_t qn_f32_to_f16(float f);
 
-/* ---- random.c: keys and draws (Philox itself is in kernels.h) ---------------------------------- */
+/* ---- random.c: keys and draws (Philox itself is in kernels.h) ----------------------------------
+ */
 
-/* key = XXH3-64 of (seed, dotted scope path, site). Nothing depends on tape position, thread or rank. */
+/* key = XXH3-64 of (seed, dotted scope path, site). Nothing depends on tape position, thread or
+ * rank. */
 uint64_t qn_rng_key(uint64_t seed, const char *scope, const char *site);
 double qn_rng_uniform(uint64_t key, uint64_t step, uint64_t element); /* [0,1), 32 bits */
-double qn_rng_normal(uint64_t key, uint64_t step, uint64_t element);  /* Box-Muller on lanes 2i, 2i+1 */
+double qn_rng_normal(uint64_t key, uint64_t step,
+                     uint64_t element); /* Box-Muller on lanes 2i, 2i+1 */
 /* Keyed permutation of 0..n-1 (Feistel network over Philox, cycle walking): place of `i`. */
 uint64_t qn_rng_permute(uint64_t key, uint64_t n, uint64_t i);
 
@@ -129,13 +144,16 @@ void qn_parallel_for(int threads, int64_t n, qn_task *body, void *ctx);
 int qn_parallel_max_threads(void); /* cores this process may run on */
 int qn_parallel_thread(void);      /* 0..threads-1 inside a task: picks per-thread scratch only */
 
-/* ---- device.c: devices by name ---------------------------------------------------------------- */
+/* ---- device.c: devices by name ----------------------------------------------------------------
+ */
 
 /* "auto", "cpu", "ref", "cuda". A device asked for and missing is an error that says why. */
 qn_status qn_device_resolve(const char *name, qn_device *out, const char **chosen_text) QN_CHECKED;
 const char *qn_device_name(qn_device d);
+bool qn_cpu_multiplies_bf16(void);     /* this build and this CPU have bf16 matrix products */
 const char *qn_cpu_description(void); /* model name and the vector extensions in use */
-/* The body that runs `op` for inputs of this dtype on d: the CPU body if it takes the dtype, else REF. */
+/* The body that runs `op` for inputs of this dtype on d: the CPU body if it takes the dtype, else
+ * REF. */
 qn_kernel *qn_device_kernel(qn_device d, const qn_op *op, qn_dtype dt);
 double qn_clock(void); /* CLOCK_MONOTONIC seconds */
 

@@ -10,8 +10,8 @@ static const struct {
     size_t bytes;
     bool is_float;
 } dtypes[QN_DTYPE_COUNT] = {
-    [QN_F32] = {"f32", 4, true},  [QN_F64] = {"f64", 8, true},  [QN_BF16] = {"bf16", 2, true},
-    [QN_F16] = {"f16", 2, true},  [QN_I32] = {"i32", 4, false}, [QN_I64] = {"i64", 8, false},
+    [QN_F32] = {"f32", 4, true}, [QN_F64] = {"f64", 8, true},  [QN_BF16] = {"bf16", 2, true},
+    [QN_F16] = {"f16", 2, true}, [QN_I32] = {"i32", 4, false}, [QN_I64] = {"i64", 8, false},
     [QN_U8] = {"u8", 1, false},
 };
 
@@ -105,7 +105,10 @@ double qn_tensor_get(const qn_tensor *t, int64_t index) {
 static uint16_t f64_to_bf16(double v) {
     float f = (float)v;
     if (isfinite(f) && (double)f != v) { /* make the float sticky: odd in its last bit */
-        union { float f; uint32_t u; } b = {f};
+        union {
+            float f;
+            uint32_t u;
+        } b = {f};
         if (!(b.u & 1u)) {
             bool away = fabs((double)f) < fabs(v);
             b.u = away ? b.u | 1u : b.u - 1u;
@@ -142,7 +145,10 @@ int64_t qn_tensor_get_int(const qn_tensor *t, int64_t index) {
 
 float qn_f16_to_f32(uint16_t h) {
     uint32_t sign = (uint32_t)(h & 0x8000u) << 16, exponent = (h >> 10) & 31u, mantissa = h & 1023u;
-    union { uint32_t u; float f; } v;
+    union {
+        uint32_t u;
+        float f;
+    } v;
     if (exponent == 0) {
         v.f = (float)mantissa * 0x1p-24f;
         v.u |= sign;
@@ -155,13 +161,19 @@ float qn_f16_to_f32(uint16_t h) {
 }
 
 uint16_t qn_f32_to_f16(float f) {
-    union { float f; uint32_t u; } v = {f};
+    union {
+        float f;
+        uint32_t u;
+    } v = {f};
     uint32_t sign = (v.u >> 16) & 0x8000u, a = v.u & 0x7FFFFFFFu;
     if (a > 0x7F800000u) return (uint16_t)(sign | 0x7E00u | (a >> 13 & 0x1FFu));
     if (a >= 0x47800000u) return (uint16_t)(sign | 0x7C00u); /* 65536 and up, inf */
     if (a < 0x38800000u) {                                   /* below 2^-14: subnormal */
-        union { uint32_t u; float f; } m = {a};
-        m.f *= 0x1p24f;                          /* exact: units of the smallest f16 subnormal */
+        union {
+            uint32_t u;
+            float f;
+        } m = {a};
+        m.f *= 0x1p24f; /* exact: units of the smallest f16 subnormal */
         return (uint16_t)(sign | (uint32_t)lrintf(m.f)); /* ties to even */
     }
     uint32_t r = a - 0x38000000u;

@@ -214,18 +214,39 @@ static qn_status run(qn_trainer *t) {
     return QN_OK;
 }
 
+/* The record of the end carries the summary of what this process did. */
+static void emit_end(const qn_trainer *t, const window *whole, const char *reason) {
+    qn_record r = new_record(t);
+    double seconds = qn_clock() - whole->start;
+    int64_t tokens = t->progress.tokens - whole->tokens;
+    if (t->progress.best_step > 0) {
+        qn_record_add(&r, "summary/best_step", (double)t->progress.best_step);
+        qn_record_add(&r, "summary/best_value", t->progress.best_value);
+    }
+    qn_record_add(&r, "summary/wall_s", seconds);
+    qn_record_add(&r, "summary/tokens", (double)tokens);
+    if (seconds > 0) {
+        qn_record_add(&r, "summary/tokens_per_second", (double)tokens / seconds);
+        qn_record_add(&r, "summary/data_wait_pct", 100.0 * (waited(t) - whole->waited) / seconds);
+    }
+    qn_record_add(&r, "summary/skipped_steps", (double)t->progress.skipped);
+    emit(t, QN_EVENT_END, &r, reason);
+}
+
 qn_status qn_train(qn_trainer *t) {
+    window whole = open_window(t);
+    whole.tokens = t->progress.tokens;
     qn_status status = run(t);
     qn_error error;
     qn_error_get(status, &error);
     qn_status joined = t->saver ? t->saver->finish(t->saver->self) : QN_OK;
-    if (status == QN_OK)
+    if (status == QN_OK) {
         status = joined;
-    else
+        restore_best(t);
+    } else {
         (void)qn_error_raise(&error);
-    if (status == QN_OK) restore_best(t);
-    qn_record r = new_record(t);
-    emit(t, QN_EVENT_END, &r,
-         status == QN_OK ? (t->progress.stopped ? "stopped early" : "done") : qn_error_message());
+    }
+    const char *done = t->progress.stopped ? "stopped early" : "done";
+    emit_end(t, &whole, status == QN_OK ? done : qn_error_message());
     return status;
 }

@@ -7,7 +7,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* ---- nearest names ----------------------------------------------------------------------------------------- */
+/* ---- nearest names
+ * ----------------------------------------------------------------------------------------- */
 
 enum { MAX_NAME = 32 };
 
@@ -34,7 +35,9 @@ static const char *nearer(const char *word, const char *candidate, const char *b
     return !best || d < distance(word, best) ? candidate : best;
 }
 
-/* ---- parsing ------------------------------------------------------------------------------------------------ */
+/* ---- parsing
+ * ------------------------------------------------------------------------------------------------
+ */
 
 const qn_verb *qn_cli_find(const char *name) {
     for (const qn_verb *v = qn_verbs; v->name; v++) {
@@ -52,16 +55,19 @@ static qn_status unknown_verb(const char *word) {
 
 static int option_row(const qn_verb *v, const char *name, size_t length) {
     for (int i = 0; i < QN_CLI_MAX_OPTIONS && v->option[i].name; i++) {
-        if (strlen(v->option[i].name) == length && strncmp(v->option[i].name, name, length) == 0) return i;
+        if (strlen(v->option[i].name) == length && strncmp(v->option[i].name, name, length) == 0)
+            return i;
     }
     return -1;
 }
 
 static qn_status unknown_option(const qn_verb *v, const char *word) {
     const char *near = NULL;
-    for (int i = 0; i < QN_CLI_MAX_OPTIONS && v->option[i].name; i++) near = nearer(word, v->option[i].name, near);
-    return qn_fail(QN_ERR_USAGE, "quern %s: unknown option %s%s%s; `quern help %s` lists its options", v->name, word,
-                   near ? ", did you mean " : "", near ? near : "", v->name);
+    for (int i = 0; i < QN_CLI_MAX_OPTIONS && v->option[i].name; i++)
+        near = nearer(word, v->option[i].name, near);
+    return qn_fail(QN_ERR_USAGE,
+                   "quern %s: unknown option %s%s%s; `quern help %s` lists its options", v->name,
+                   word, near ? ", did you mean " : "", near ? near : "", v->name);
 }
 
 static qn_status add_set(qn_cli *out, const char *assignment) {
@@ -85,10 +91,13 @@ static qn_status parse_option(qn_cli *out, int argc, char **argv, int *i) {
     }
     bool has_next = *i + 1 < argc;
     if (!value && (o->kind == QN_CLI_VALUE || o->kind == QN_CLI_SETS)) {
-        if (!has_next) return qn_fail(QN_ERR_USAGE, "quern %s: %s needs a value: %s", v->name, o->name, o->value);
+        if (!has_next)
+            return qn_fail(QN_ERR_USAGE, "quern %s: %s needs a value: %s", v->name, o->name,
+                           o->value);
         value = argv[++*i];
     }
-    if (!value && o->kind == QN_CLI_OPTIONAL && has_next && argv[*i + 1][0] != '-') value = argv[++*i];
+    if (!value && o->kind == QN_CLI_OPTIONAL && has_next && argv[*i + 1][0] != '-')
+        value = argv[++*i];
     if (o->kind == QN_CLI_SETS) return add_set(out, value);
     out->value[row] = value ? value : "";
     return QN_OK;
@@ -107,7 +116,8 @@ qn_status qn_cli_parse(int argc, char **argv, qn_cli *out) {
     for (int i = 2; i < argc; i++) {
         if (!only_arguments && strcmp(argv[i], "--") == 0) {
             only_arguments = true;
-        } else if (!only_arguments && (strcmp(argv[i], "-h") == 0 || strcmp(argv[i], "--help") == 0)) {
+        } else if (!only_arguments &&
+                   (strcmp(argv[i], "-h") == 0 || strcmp(argv[i], "--help") == 0)) {
             out->arg[0] = out->verb->name;
             out->n_args = 1;
             out->verb = qn_cli_find("help");
@@ -117,15 +127,16 @@ qn_status qn_cli_parse(int argc, char **argv, qn_cli *out) {
         } else if (out->n_args > 0 && takes_sets(out->verb) && strchr(argv[i], '=')) {
             QN_TRY(add_set(out, argv[i]));
         } else if (out->n_args == out->verb->max_args || out->n_args == 4) {
-            return qn_fail(QN_ERR_USAGE, "quern %s: \"%s\" is one argument too many; usage: quern %s %s",
+            return qn_fail(QN_ERR_USAGE,
+                           "quern %s: \"%s\" is one argument too many; usage: quern %s %s",
                            out->verb->name, argv[i], out->verb->name, out->verb->arguments);
         } else {
             out->arg[out->n_args++] = argv[i];
         }
     }
     if (out->n_args < out->verb->min_args) {
-        return qn_fail(QN_ERR_USAGE, "quern %s: usage: quern %s %s", out->verb->name, out->verb->name,
-                       out->verb->arguments);
+        return qn_fail(QN_ERR_USAGE, "quern %s: usage: quern %s %s", out->verb->name,
+                       out->verb->name, out->verb->arguments);
     }
     return QN_OK;
 }
@@ -137,40 +148,48 @@ const char *qn_cli_value(const qn_cli *cli, const char *option) {
 
 bool qn_cli_has(const qn_cli *cli, const char *option) { return qn_cli_value(cli, option) != NULL; }
 
-qn_status qn_cli_int(const qn_cli *cli, const char *option, int64_t low, int64_t high, int64_t *inout) {
+qn_status qn_cli_int(const qn_cli *cli, const char *option, int64_t low, int64_t high,
+                     int64_t *inout) {
     const char *text = qn_cli_value(cli, option);
     if (!text) return QN_OK;
     char *end;
     errno = 0;
     long long v = strtoll(text, &end, 10);
     if (errno || end == text || *end || v < low || v > high) {
-        return qn_fail(QN_ERR_USAGE, "%s: expected an integer from %lld to %lld, found \"%s\"", option, (long long)low,
-                       (long long)high, text);
+        return qn_fail(QN_ERR_USAGE, "%s: expected an integer from %lld to %lld, found \"%s\"",
+                       option, (long long)low, (long long)high, text);
     }
     *inout = v;
     return QN_OK;
 }
 
-qn_status qn_cli_number(const qn_cli *cli, const char *option, double low, double high, double *inout) {
+qn_status qn_cli_number(const qn_cli *cli, const char *option, double low, double high,
+                        double *inout) {
     const char *text = qn_cli_value(cli, option);
     if (!text) return QN_OK;
     char *end;
     double v = strtod(text, &end);
     if (end == text || *end || !(v >= low && v <= high)) {
-        return qn_fail(QN_ERR_USAGE, "%s: expected a number from %g to %g, found \"%s\"", option, low, high, text);
+        return qn_fail(QN_ERR_USAGE, "%s: expected a number from %g to %g, found \"%s\"", option,
+                       low, high, text);
     }
     *inout = v;
     return QN_OK;
 }
 
-/* ---- help ----------------------------------------------------------------------------------------------------- */
+/* ---- help
+ * -----------------------------------------------------------------------------------------------------
+ */
 
 void qn_cli_help(const qn_verb *v) {
     if (!v) {
-        printf("quern %s: trains, evaluates and runs neural networks from one JSON configuration\n\n"
-               "usage: quern COMMAND ...\n\n", QUERN_VERSION);
+        printf(
+            "quern %s: trains, evaluates and runs neural networks from one JSON configuration\n\n"
+            "usage: quern COMMAND ...\n\n",
+            QUERN_VERSION);
         for (const qn_verb *w = qn_verbs; w->name; w++) printf("  %-11s %s\n", w->name, w->summary);
-        printf("\n`quern help COMMAND` tells more and shows an example; `quern --version` what is built in.\n");
+        printf("\n`quern help COMMAND` tells more and shows an example; `quern --version` what is "
+               "built in.\n");
         return;
     }
     printf("usage: quern %s %s\n\n%s\n", v->name, v->arguments, v->summary);
@@ -178,7 +197,8 @@ void qn_cli_help(const qn_verb *v) {
     for (int i = 0; i < QN_CLI_MAX_OPTIONS && v->option[i].name; i++) {
         char left[64];
         const qn_cli_option *o = &v->option[i];
-        snprintf(left, sizeof left, o->kind == QN_CLI_OPTIONAL ? "%s [%s]" : "%s %s", o->name, o->value ? o->value : "");
+        snprintf(left, sizeof left, o->kind == QN_CLI_OPTIONAL ? "%s [%s]" : "%s %s", o->name,
+                 o->value ? o->value : "");
         printf("  %-24s %s\n", left, o->doc);
     }
     printf("\nexample:\n  %s\n", v->example);

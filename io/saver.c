@@ -15,13 +15,14 @@ typedef struct saver {
     qn_writer *writer;
     qn_arena *snapshot;
     char *metadata;
-    int64_t step; /* of the record notices carry */
+    int64_t step;    /* of the record notices carry */
     qn_error failed; /* the last save, if it failed */
 } saver;
 
 static void tell(const saver *s, qn_event event, const char *text) {
     qn_record r = {.step = s->step};
-    for (int i = 0; i < s->o.n_notices; i++) s->o.notices[i].emit(s->o.notices[i].self, event, &r, text);
+    for (int i = 0; i < s->o.n_notices; i++)
+        s->o.notices[i].emit(s->o.notices[i].self, event, &r, text);
 }
 
 /* Takes the outcome of the last save, if there is one, and tells people. */
@@ -33,27 +34,34 @@ static void take_result(saver *s, bool wait) {
     if (r.error.status != QN_OK) {
         char text[QN_MESSAGE_MAX + 64];
         snprintf(text, sizeof text, "%s: %s",
-                 r.announced ? "old checkpoints were not tidied up" : "a checkpoint could not be saved, training goes on",
+                 r.announced ? "old checkpoints were not tidied up"
+                             : "a checkpoint could not be saved, training goes on",
                  r.error.message);
         tell(s, QN_EVENT_NOTE, text);
     }
 }
 
-static qn_status save(void *self, const qn_session *session, const qn_progress *p, const qn_stopper *st) {
+static qn_status save(void *self, const qn_session *session, const qn_progress *p,
+                      const qn_stopper *st) {
     saver *s = self;
     (void)session;
     take_result(s, true);
     s->step = p->step;
     char *state;
     QN_TRY(qn_progress_write(p, st, &state));
-    qn_checkpoint_info info = {.run_id = s->o.run_id, .step = p->step, .world_size = 1, .state = state,
-                               .metadata = s->metadata, .build_id = QUERN_VERSION};
+    qn_checkpoint_info info = {.run_id = s->o.run_id,
+                               .step = p->step,
+                               .world_size = 1,
+                               .state = state,
+                               .metadata = s->metadata,
+                               .build_id = QUERN_VERSION};
     qn_status status = qn_writer_submit(s->writer, &info, p->best_step > 0 ? p->best_step : -1);
     qn_free(state);
     if (status != QN_OK) {
         char text[QN_MESSAGE_MAX + 64];
         qn_error_get(status, &s->failed);
-        snprintf(text, sizeof text, "a checkpoint could not be saved, training goes on: %s", s->failed.message);
+        snprintf(text, sizeof text, "a checkpoint could not be saved, training goes on: %s",
+                 s->failed.message);
         tell(s, QN_EVENT_NOTE, text);
     } else {
         take_result(s, false);
@@ -67,9 +75,10 @@ static qn_status load_last(void *self, qn_session *session, qn_progress *p, qn_s
     take_result(s, true); /* nobody else is inside HDF5 now */
     char warning[QN_MESSAGE_MAX];
     qn_checkpoint *c;
-    QN_TRY(qn_checkpoint_resume(s->o.run_dir, s->o.run_id, s->tensors.model, s->tensors.n_model, s->tensors.state,
-                                s->tensors.n_state, warning, sizeof warning, &c));
-    if (!c) return qn_fail(QN_ERR_NONFINITE, "nothing to roll back to: no checkpoint was saved yet");
+    QN_TRY(qn_checkpoint_resume(s->o.run_dir, s->o.run_id, s->tensors.model, s->tensors.n_model,
+                                s->tensors.state, s->tensors.n_state, warning, sizeof warning, &c));
+    if (!c)
+        return qn_fail(QN_ERR_NONFINITE, "nothing to roll back to: no checkpoint was saved yet");
     if (*warning) tell(s, QN_EVENT_NOTE, warning);
     qn_status status = qn_progress_read(qn_checkpoint_get_info(c)->state, p, st);
     qn_checkpoint_close(c);
@@ -90,8 +99,12 @@ qn_status qn_saver_create(const qn_saver_options *o, qn_build *b, qn_saver *out)
     QN_TRY_GOTO(qn_setup_create("checkpoint tensors", &s->arena));
     QN_TRY_GOTO(qn_state_tensors_list(b->session, s->arena, &s->tensors));
     QN_TRY_GOTO(qn_metadata_write(b, &s->metadata));
-    qn_writer_options w = {.run_dir = o->run_dir, .keep = o->keep, .model = s->tensors.model,
-                           .n_model = s->tensors.n_model, .state = s->tensors.state, .n_state = s->tensors.n_state};
+    qn_writer_options w = {.run_dir = o->run_dir,
+                           .keep = o->keep,
+                           .model = s->tensors.model,
+                           .n_model = s->tensors.n_model,
+                           .state = s->tensors.state,
+                           .n_state = s->tensors.n_state};
     if (o->background) {
         w.snapshot_bytes = qn_writer_snapshot_bytes(w.model, w.n_model, w.state, w.n_state);
         QN_TRY_GOTO(qn_arena_create("checkpoint snapshot", w.snapshot_bytes, &s->snapshot));
@@ -115,7 +128,9 @@ void qn_saver_free(qn_saver *out) {
     *out = (qn_saver){0};
 }
 
-/* ---- resuming ------------------------------------------------------------------------------------------------ */
+/* ---- resuming
+ * ------------------------------------------------------------------------------------------------
+ */
 
 static qn_status compare(const qn_build *b, const char *metadata, char **changes) {
     qn_metadata m;
@@ -125,17 +140,20 @@ static qn_status compare(const qn_build *b, const char *metadata, char **changes
     qn_config_changes diff = {0};
     qn_status status = QN_OK;
     if (m.data_identity != b->source.identity) {
-        status = qn_fail(QN_ERR_CONFIG, "the data is not what this run was trained on (identity %016" PRIx64
-                         ", the checkpoint has %016" PRIx64 "); model.init_from starts a new run from old weights",
+        status = qn_fail(QN_ERR_CONFIG,
+                         "the data is not what this run was trained on (identity %016" PRIx64
+                         ", the checkpoint has %016" PRIx64
+                         "); model.init_from starts a new run from old weights",
                          b->source.identity, m.data_identity);
     }
     if (status == QN_OK) {
-        status = qn_config_load_text("the checkpoint's configuration", m.config, strlen(m.config), NULL, NULL, 0,
-                                     &before, &diagnostics);
+        status = qn_config_load_text("the checkpoint's configuration", m.config, strlen(m.config),
+                                     NULL, NULL, 0, &before, &diagnostics);
     }
     if (status == QN_OK) status = qn_config_diff(before, b->config, &diff);
     if (status == QN_OK && diff.refused > 0) {
-        status = qn_fail(QN_ERR_CONFIG, "these keys may not change when a run is resumed:\n%s", diff.text);
+        status = qn_fail(QN_ERR_CONFIG, "these keys may not change when a run is resumed:\n%s",
+                         diff.text);
     }
     if (status == QN_OK && changes) {
         *changes = diff.text;
@@ -148,24 +166,28 @@ static qn_status compare(const qn_build *b, const char *metadata, char **changes
     return status;
 }
 
-qn_status qn_saver_resume(qn_saver *out, qn_build *b, qn_progress *p, bool *found, char *warning, size_t size,
-                          char **changes) {
+qn_status qn_saver_resume(qn_saver *out, qn_build *b, qn_progress *p, bool *found, char *warning,
+                          size_t size, char **changes) {
     saver *s = out->self;
     qn_checkpoint *c = NULL;
     *found = false;
     *changes = NULL;
-    /* The texts first: a changed model should be told as a changed key, not as tensors that differ. */
-    QN_TRY(qn_checkpoint_find(s->o.run_dir, s->o.run_id, INT64_MAX, QN_CHECKPOINT_ALL, warning, size, &c));
+    /* The texts first: a changed model should be told as a changed key, not as tensors that differ.
+     */
+    QN_TRY(qn_checkpoint_find(s->o.run_dir, s->o.run_id, INT64_MAX, QN_CHECKPOINT_ALL, warning,
+                              size, &c));
     if (!c) return QN_OK;
     qn_status status = compare(b, qn_checkpoint_get_info(c)->metadata, changes);
     qn_checkpoint_close(c);
     c = NULL;
     if (status == QN_OK) {
-        status = qn_checkpoint_resume(s->o.run_dir, s->o.run_id, s->tensors.model, s->tensors.n_model,
-                                      s->tensors.state, s->tensors.n_state, warning, size, &c);
+        status =
+            qn_checkpoint_resume(s->o.run_dir, s->o.run_id, s->tensors.model, s->tensors.n_model,
+                                 s->tensors.state, s->tensors.n_state, warning, size, &c);
     }
     if (status == QN_OK && c) {
-        status = qn_progress_read(qn_checkpoint_get_info(c)->state, p, b->early_stopping ? &b->stopper : NULL);
+        status = qn_progress_read(qn_checkpoint_get_info(c)->state, p,
+                                  b->early_stopping ? &b->stopper : NULL);
         *found = status == QN_OK;
     }
     qn_checkpoint_close(c);

@@ -1,9 +1,10 @@
 /* saver.h — a session's state as checkpoint tensors and texts, and the loop's saver built on them.
  *
- * model.h5 holds the weights by dotted path. state.h5 holds, for every trainable parameter, master:PATH,
- * MOMENT:PATH (exp_avg:..., as PyTorch names them) and best:PATH where they exist, and the buffers
- * buffer:guard and buffer:hyper. The state text is the host's share: progress and early stopping. The
- * metadata text makes the checkpoint self-contained: resolved configuration, vocabulary, data identity.
+ * model.h5 holds the weights by dotted path. state.h5 holds, for every trainable parameter,
+ * master:PATH, MOMENT:PATH (exp_avg:..., as PyTorch names them) and best:PATH where they exist, and
+ * the buffers buffer:guard and buffer:hyper. The state text is the host's share: progress and early
+ * stopping. The metadata text makes the checkpoint self-contained: resolved configuration,
+ * vocabulary, data identity.
  */
 #ifndef QN_SAVER_H
 #define QN_SAVER_H
@@ -17,7 +18,8 @@ typedef struct qn_state_tensors {
 } qn_state_tensors;
 
 /* Lists the tensors of a session (data NULL while only planned); they live in `arena`. */
-qn_status qn_state_tensors_list(const qn_session *s, qn_setup *arena, qn_state_tensors *out) QN_CHECKED;
+qn_status qn_state_tensors_list(const qn_session *s, qn_setup *arena,
+                                qn_state_tensors *out) QN_CHECKED;
 
 /* The host's share of what determines the next step, as canonical JSON; and back. */
 qn_status qn_progress_write(const qn_progress *p, const qn_stopper *st, char **text) QN_CHECKED;
@@ -41,15 +43,16 @@ typedef struct qn_saver_options {
     int n_notices;
 } qn_saver_options;
 
-/* The saver of a training run. A save that fails costs a note, not the run; the last one's failure is
- * finish's result. */
+/* The saver of a training run. A save that fails costs a note, not the run; the last one's failure
+ * is finish's result. */
 qn_status qn_saver_create(const qn_saver_options *o, qn_build *b, qn_saver *out) QN_CHECKED;
 void qn_saver_free(qn_saver *s);
 
-/* Loads the newest good checkpoint at or before INT64_MAX of this run into the session. *found false if
- * there is none. warning: checkpoints passed over, "" if none. Refuses another configuration identity or
- * other data; `changes` receives the differences that are allowed (qn_free). */
-qn_status qn_saver_resume(qn_saver *s, qn_build *b, qn_progress *p, bool *found, char *warning, size_t size,
-                          char **changes) QN_CHECKED;
+/* Loads the newest good checkpoint at or before INT64_MAX of this run into the session. *found
+ * false if there is none. warning: checkpoints passed over, "" if none. Refuses another
+ * configuration identity or other data; `changes` receives the differences that are allowed
+ * (qn_free). */
+qn_status qn_saver_resume(qn_saver *s, qn_build *b, qn_progress *p, bool *found, char *warning,
+                          size_t size, char **changes) QN_CHECKED;
 
 #endif

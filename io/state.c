@@ -1,4 +1,5 @@
-/* state.c — what of a run goes into a checkpoint: tensors by name, progress and metadata as JSON. */
+/* state.c — what of a run goes into a checkpoint: tensors by name, progress and metadata as JSON.
+ */
 #include "io/saver.h"
 
 #include "io/json.h"
@@ -10,9 +11,11 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* ---- tensors --------------------------------------------------------------------------------------------- */
+/* ---- tensors
+ * --------------------------------------------------------------------------------------------- */
 
-static qn_status add(qn_named *list, int *n, qn_setup *arena, const char *kind, const char *name, qn_tensor t) {
+static qn_status add(qn_named *list, int *n, qn_setup *arena, const char *kind, const char *name,
+                     qn_tensor t) {
     char full[QN_CHECKPOINT_NAME_MAX + 32];
     snprintf(full, sizeof full, "%s%s%s", kind, *kind ? ":" : "", name);
     const char *copy = qn_setup_strdup(arena, full);
@@ -24,7 +27,8 @@ static qn_status add(qn_named *list, int *n, qn_setup *arena, const char *kind, 
 qn_status qn_state_tensors_list(const qn_session *s, qn_setup *arena, qn_state_tensors *out) {
     const qn_params *p = s->params;
     *out = (qn_state_tensors){.model = qn_setup_alloc(arena, ((size_t)p->n + 1) * sizeof(qn_named)),
-                              .state = qn_setup_alloc(arena, ((size_t)p->n * 4 + 2) * sizeof(qn_named))};
+                              .state =
+                                  qn_setup_alloc(arena, ((size_t)p->n * 4 + 2) * sizeof(qn_named))};
     if (!out->model || !out->state) return QN_ERR_OOM;
     const struct {
         const char *kind;
@@ -38,14 +42,16 @@ qn_status qn_state_tensors_list(const qn_session *s, qn_setup *arena, qn_state_t
         QN_TRY(add(out->model, &out->n_model, arena, "", name, qn_param_tensor(p, i, &p->weights)));
         for (size_t k = 0; k < sizeof kinds / sizeof *kinds && !p->item[i].frozen; k++) {
             if (kinds[k].flat->shape[0] == 0) continue;
-            QN_TRY(add(out->state, &out->n_state, arena, kinds[k].kind, name, qn_param_tensor(p, i, kinds[k].flat)));
+            QN_TRY(add(out->state, &out->n_state, arena, kinds[k].kind, name,
+                       qn_param_tensor(p, i, kinds[k].flat)));
         }
     }
     QN_TRY(add(out->state, &out->n_state, arena, "buffer", "guard", s->guard));
     return add(out->state, &out->n_state, arena, "buffer", "hyper", s->hyper);
 }
 
-/* ---- progress ---------------------------------------------------------------------------------------------- */
+/* ---- progress
+ * ---------------------------------------------------------------------------------------------- */
 
 typedef struct field {
     const char *name;
@@ -53,18 +59,24 @@ typedef struct field {
 } field;
 
 static const field integers[] = {
-    {"step", offsetof(qn_progress, step)},           {"tokens", offsetof(qn_progress, tokens)},
-    {"skipped", offsetof(qn_progress, skipped)},     {"rollbacks", offsetof(qn_progress, rollbacks)},
-    {"data_offset", offsetof(qn_progress, data_offset)}, {"best_step", offsetof(qn_progress, best_step)},
+    {"step", offsetof(qn_progress, step)},
+    {"tokens", offsetof(qn_progress, tokens)},
+    {"skipped", offsetof(qn_progress, skipped)},
+    {"rollbacks", offsetof(qn_progress, rollbacks)},
+    {"data_offset", offsetof(qn_progress, data_offset)},
+    {"best_step", offsetof(qn_progress, best_step)},
 };
 enum { N_INTEGERS = sizeof integers / sizeof *integers };
 
-static int64_t *integer(const qn_progress *p, int i) { return (int64_t *)((char *)(uintptr_t)p + integers[i].offset); }
+static int64_t *integer(const qn_progress *p, int i) {
+    return (int64_t *)((char *)(uintptr_t)p + integers[i].offset);
+}
 
 qn_status qn_progress_write(const qn_progress *p, const qn_stopper *st, char **text) {
     qn_text t = {0};
     qn_text_add(&t, "{");
-    for (int i = 0; i < N_INTEGERS; i++) qn_text_printf(&t, "\"%s\":%" PRId64 ",", integers[i].name, *integer(p, i));
+    for (int i = 0; i < N_INTEGERS; i++)
+        qn_text_printf(&t, "\"%s\":%" PRId64 ",", integers[i].name, *integer(p, i));
     qn_text_add(&t, "\"best_value\":");
     qn_text_json_number(&t, p->best_value);
     qn_text_printf(&t, ",\"stopped\":%s,\"early_stopping\":[", p->stopped ? "true" : "false");
@@ -83,10 +95,14 @@ static bool read_number(const cJSON *item, double *out) {
     }
     if (!cJSON_IsString(item)) return false;
     const char *s = item->valuestring;
-    if (strcmp(s, "nan") == 0) *out = NAN;
-    else if (strcmp(s, "inf") == 0) *out = INFINITY;
-    else if (strcmp(s, "-inf") == 0) *out = -INFINITY;
-    else return false;
+    if (strcmp(s, "nan") == 0)
+        *out = NAN;
+    else if (strcmp(s, "inf") == 0)
+        *out = INFINITY;
+    else if (strcmp(s, "-inf") == 0)
+        *out = -INFINITY;
+    else
+        return false;
     return true;
 }
 
@@ -118,13 +134,16 @@ qn_status qn_progress_read(const char *text, qn_progress *p, qn_stopper *st) {
     qn_setup *arena;
     QN_TRY(qn_setup_create("checkpoint state", &arena));
     cJSON *root;
-    qn_status s = qn_json_parse(arena, text, strlen(text), &(qn_json_options){.name = "checkpoint state"}, &root);
+    qn_status s = qn_json_parse(arena, text, strlen(text),
+                                &(qn_json_options){.name = "checkpoint state"}, &root);
     if (s == QN_OK) s = read_progress(root, p, st);
     qn_setup_free(arena);
     return s;
 }
 
-/* ---- metadata ------------------------------------------------------------------------------------------------ */
+/* ---- metadata
+ * ------------------------------------------------------------------------------------------------
+ */
 
 qn_status qn_metadata_write(const qn_build *b, char **text) {
     char *config = NULL, *vocab = NULL;
@@ -132,8 +151,9 @@ qn_status qn_metadata_write(const qn_build *b, char **text) {
     qn_status status;
     QN_TRY_GOTO(qn_config_resolved(b->config, &config));
     if (b->vocab) QN_TRY_GOTO(qn_vocab_save(b->vocab, &vocab));
-    qn_text_printf(&t, "{\"data_identity\":\"%016" PRIx64 "\",\"classes\":%" PRId64 ",\"features\":%" PRId64,
-                   b->source.identity, b->classes, b->features);
+    qn_text_printf(
+        &t, "{\"data_identity\":\"%016" PRIx64 "\",\"classes\":%" PRId64 ",\"features\":%" PRId64,
+        b->source.identity, b->classes, b->features);
     qn_text_add(&t, ",\"vocabulary\":");
     qn_text_json_string(&t, vocab ? vocab : "");
     qn_text_add(&t, ",\"config\":");
@@ -147,9 +167,11 @@ done:
 }
 
 static qn_status read_metadata(const cJSON *root, qn_metadata *out) {
-    const cJSON *identity = qn_json_get(root, "data_identity"), *vocab = qn_json_get(root, "vocabulary");
+    const cJSON *identity = qn_json_get(root, "data_identity"),
+                *vocab = qn_json_get(root, "vocabulary");
     const cJSON *config = qn_json_get(root, "config");
-    if (!cJSON_IsString(identity) || !cJSON_IsString(vocab) || !cJSON_IsString(config)) return bad_state("metadata");
+    if (!cJSON_IsString(identity) || !cJSON_IsString(vocab) || !cJSON_IsString(config))
+        return bad_state("metadata");
     const cJSON *classes = qn_json_get(root, "classes"), *features = qn_json_get(root, "features");
     if (!classes || !qn_json_int64(classes, &out->classes)) return bad_state("classes");
     if (!features || !qn_json_int64(features, &out->features)) return bad_state("features");

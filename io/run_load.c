@@ -1,0 +1,93 @@
+/* run_load.c — opens RUN/final or a checkpoint and rebuilds its model. */
+#include "io/run_load.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static qn_status open_final(const char *run_dir, qn_checkpoint **c) {
+    char path[QN_PATH_MAX];
+    QN_TRY(qn_path_format(path, sizeof path, "%s/final", run_dir));
+    return qn_path_exists(path) ? qn_checkpoint_open(path, QN_CHECKPOINT_MODEL, c) : QN_OK;
+}
+
+static qn_status open_step(const char *run_dir, const char *which, qn_checkpoint **c) {
+    char path[QN_PATH_MAX], *end;
+    long long step = strtoll(which, &end, 10);
+    if (end == which || *end || step < 0) {
+        return qn_fail(QN_ERR_USAGE,
+                       "--ckpt: expected \"final\" or the step of a checkpoint, found \"%s\"",
+                       which);
+    }
+    QN_TRY(qn_checkpoint_path(run_dir, step, path, sizeof path));
+    return qn_checkpoint_open(path, QN_CHECKPOINT_MODEL, c);
+}
+
+static qn_status choose(const char *run_dir, const char *which, char *warning, size_t size,
+                        qn_checkpoint **c) {
+    bool final = !which || strcmp(which, "final") == 0;
+    if (!qn_path_exists(run_dir)) return qn_fail(QN_ERR_USAGE, "%s: there is no such run", run_dir);
+    if (!final) return open_step(run_dir, which, c);
+    QN_TRY(open_final(run_dir, c));
+    if (*c) return QN_OK;
+    QN_TRY(qn_checkpoint_find(run_dir, NULL, INT64_MAX, QN_CHECKPOINT_MODEL, warning, size, c));
+    return *c ? QN_OK
+              : qn_fail(QN_ERR_DATA, "%s: has neither a final model nor a checkpoint", run_dir);
+}
+
+static qn_status load_weights(qn_loaded *l, qn_checkpoint *c) {
+    QN_TRY(qn_build_params(&l->build, &l->params));
+    qn_params *p = l->params;
+    QN_TRY(qn_params_layout(p, qn_build_precision(l->config), 0, 0.0, false));
+    /* Inference reads weights and nothing else. */
+    QN_TRY(qn_arena_create("weights", (size_t)p->class_bytes[QN_CLASS_WEIGHT], &l->weights));
+    p->master.shape[0] = p->grads.shape[0] = 0;
+    p->weights.data = qn_arena_base(l->weights);
+    qn_named *list = qn_setup_alloc(p->setup, ((size_t)p->n + 1) * sizeof *list);
+    if (!list) return QN_ERR_OOM;
+    for (int i = 0; i < p->n; i++)
+        list[i] = (qn_named){p->item[i].name, qn_param_tensor(p, i, &p->weights)};
+    return qn_checkpoint_load(c, QN_CHECKPOINT_MODEL, list, p->n);
+}
+
+static qn_status read_config(qn_loaded *l, const char *const *sets, int n_sets) {
+    char *diagnostics = NULL;
+    qn_status s = qn_config_load_text("the checkpoint's configuration", l->metadata.config,
+                                      strlen(l->metadata.config), NULL, sets, n_sets, &l->config,
+                                      &diagnostics);
+    qn_free(diagnostics); /* the first error is the message */
+    return s;
+}
+
+static qn_status fill(qn_loaded *l, qn_checkpoint *c, const char *const *sets, int n_sets) {
+    const qn_checkpoint_info *info = qn_checkpoint_get_info(c);
+    l->step = info->step;
+    QN_TRY(qn_metadata_read(info->metadata, &l->metadata));
+    QN_TRY(read_config(l, sets, n_sets));
+    l->build.classes = l->metadata.classes;
+    l->build.features = l->metadata.features;
+    if (l->metadata.vocab) QN_TRY(qn_vocab_copy(l->metadata.vocab, &l->build.vocab));
+    QN_TRY(qn_build_model(&l->build, l->config));
+    return load_weights(l, c);
+}
+
+qn_status qn_loaded_open(const char *run_dir, const char *which, const char *const *sets,
+                         int n_sets, qn_loaded *out, char *warning, size_t size) {
+    *out = (qn_loaded){0};
+    warning[0] = '\0';
+    qn_checkpoint *c = NULL;
+    QN_TRY(choose(run_dir, which, warning, size, &c));
+    qn_status s = fill(out, c, sets, n_sets);
+    qn_checkpoint_close(c);
+    if (s != QN_OK) qn_loaded_free(out);
+    return s;
+}
+
+void qn_loaded_free(qn_loaded *l) {
+    qn_build_free(&l->build);
+    qn_params_free(l->params);
+    qn_arena_free(l->weights);
+    qn_metadata_free(&l->metadata);
+    qn_config_free(l->config);
+    *l = (qn_loaded){0};
+}

@@ -1,0 +1,23 @@
+/* run_load.h — a trained model from its run directory alone: configuration, vocabulary, weights. */
+#ifndef QN_RUN_LOAD_H
+#define QN_RUN_LOAD_H
+
+#include "io/saver.h"
+
+typedef struct qn_loaded {
+    qn_config *config;
+    qn_metadata metadata;
+    qn_build build;    /* model parts; its source is the caller's to open */
+    qn_params *params; /* weights only, bound to `weights` */
+    qn_arena *weights;
+    int64_t step; /* of the weights */
+} qn_loaded;
+
+/* which: NULL or "final" for RUN/final, falling back to the newest good checkpoint when the run has
+ * not finished; or the step of a checkpoint. `sets` change the configuration (device, threads,
+ * generate.*). warning tells what was passed over, "" if nothing. */
+qn_status qn_loaded_open(const char *run_dir, const char *which, const char *const *sets,
+                         int n_sets, qn_loaded *out, char *warning, size_t size) QN_CHECKED;
+void qn_loaded_free(qn_loaded *l);
+
+#endif

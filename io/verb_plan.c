@@ -1,0 +1,152 @@
+/* verb_plan.c — `quern plan`: bytes and FLOPs of a run before it exists. */
+#include "io/cli.h"
+#include "io/saver.h"
+#include "io/text_buffer.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+
+typedef struct row {
+    const char *name;
+    int64_t bytes;
+} row;
+
+enum { MAX_ROWS = 16 };
+
+static int class_rows(const qn_session *s, int64_t snapshot, row *rows) {
+    static const struct {
+        qn_class cls;
+        const char *name;
+    } names[] = {{QN_CLASS_WEIGHT, "weights"},
+                 {QN_CLASS_MASTER, "master weights"},
+                 {QN_CLASS_GRADIENT, "gradients"},
+                 {QN_CLASS_MOMENT, "optimizer moments"},
+                 {QN_CLASS_BUFFER, "buffers"},
+                 {QN_CLASS_BEST, "best snapshot"},
+                 {QN_CLASS_INPUT, "batches and step values"}};
+    int n = 0;
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        rows[n++] = (row){names[i].name, s->class_bytes[names[i].cls]};
+    }
+    rows[n++] = (row){"pool (activations, workspace)", s->pool_bytes};
+    rows[n++] = (row){"checkpoint snapshot", snapshot};
+    return n;
+}
+
+static void human(qn_text *t, const qn_build *b, const row *rows, int n, int64_t total) {
+    const qn_session *s = b->session;
+    qn_text_printf(t,
+                   "%s, %" PRId64 " parameters (%" PRId64 " trainable), %s, batch %" PRId64
+                   " x %" PRId64 ", %d threads\n\n",
+                   b->model_config.type, s->params->parameters, s->params->trainable_parameters,
+                   qn_precision_name(s->o.precision), s->o.batch_size, s->o.accumulate,
+                   s->o.threads);
+    for (int i = 0; i < n; i++) {
+        qn_text_printf(t, "%-30s %15" PRId64 " bytes %10.1f MiB\n", rows[i].name, rows[i].bytes,
+                       (double)rows[i].bytes / 1048576.0);
+    }
+    qn_text_printf(t, "%-30s %15" PRId64 " bytes %10.1f MiB\n\n", "total", total,
+                   (double)total / 1048576.0);
+    qn_text_printf(t, "%-18s %6s %13s %13s %13s %13s %10s %8s\n", "program", "calls", "pool",
+                   "activations", "gradients", "workspace", "GFLOP", "GB");
+    for (int k = 0; k < QN_PROGRAM_COUNT; k++) {
+        const qn_program *p = s->program[k];
+        if (!p) continue;
+        int64_t activations, gradients, workspace;
+        qn_cost cost;
+        qn_program_peak(p, &activations, &gradients, &workspace);
+        qn_program_cost(p, &cost);
+        qn_text_printf(t,
+                       "%-18s %6d %13zu %13" PRId64 " %13" PRId64 " %13" PRId64 " %10.3f %8.3f\n",
+                       qn_program_name(p), qn_program_call_count(p), qn_program_pool_bytes(p),
+                       activations, gradients, workspace, cost.flops * 1e-9, cost.bytes * 1e-9);
+    }
+    qn_text_printf(t, "\n%.3f GFLOP per step, %" PRId64 " samples per step, %" PRId64 " steps\n",
+                   qn_session_flops_per_step(s) * 1e-9, s->o.batch_size * s->o.accumulate,
+                   b->max_steps);
+    if (s->o.recompute_auto) {
+        qn_text_printf(t, "the planner recomputes %d of %d blocks\n", s->recomputed,
+                       s->model->layers);
+    }
+    if (s->o.memory_limit > 0 && total > s->o.memory_limit) {
+        qn_text_printf(t, "does NOT fit train.memory_limit: %" PRId64 " bytes too many\n",
+                       total - s->o.memory_limit);
+    }
+}
+
+static void machine(qn_text *t, const qn_build *b, const row *rows, int n, int64_t total) {
+    const qn_session *s = b->session;
+    qn_text_printf(t, "{\"parameters\":%" PRId64 ",\"trainable\":%" PRId64 ",\"classes\":{",
+                   s->params->parameters, s->params->trainable_parameters);
+    for (int i = 0; i < n; i++)
+        qn_text_printf(t, "%s\"%s\":%" PRId64, i ? "," : "", rows[i].name, rows[i].bytes);
+    qn_text_printf(t,
+                   "},\"run_bytes\":%" PRId64 ",\"pool_bytes\":%" PRId64 ",\"total_bytes\":%" PRId64
+                   ",\"programs\":{",
+                   s->run_bytes, s->pool_bytes, total);
+    const char *comma = "";
+    for (int k = 0; k < QN_PROGRAM_COUNT; k++) {
+        const qn_program *p = s->program[k];
+        if (!p) continue;
+        qn_cost cost;
+        qn_program_cost(p, &cost);
+        qn_text_printf(t, "%s\"%s\":{\"calls\":%d,\"pool_bytes\":%zu,\"flops\":", comma,
+                       qn_program_name(p), qn_program_call_count(p), qn_program_pool_bytes(p));
+        qn_text_json_number(t, cost.flops);
+        qn_text_add(t, ",\"bytes\":");
+        qn_text_json_number(t, cost.bytes);
+        qn_text_add(t, "}");
+        comma = ",";
+    }
+    qn_text_add(t, "},\"flops_per_step\":");
+    qn_text_json_number(t, qn_session_flops_per_step(s));
+    qn_text_printf(t, ",\"recomputed_blocks\":%d}\n", s->recomputed);
+}
+
+static qn_status snapshot_bytes(const qn_build *b, int64_t *out) {
+    *out = 0;
+    if (!qn_config_boolean(b->config, "checkpoint.async")) return QN_OK;
+    qn_setup *arena;
+    qn_state_tensors t;
+    QN_TRY(qn_setup_create("plan", &arena));
+    qn_status s = qn_state_tensors_list(b->session, arena, &t);
+    if (s == QN_OK)
+        *out = (int64_t)qn_writer_snapshot_bytes(t.model, t.n_model, t.state, t.n_state);
+    qn_setup_free(arena);
+    return s;
+}
+
+static qn_status print(const qn_cli *cli, const qn_build *b) {
+    row rows[MAX_ROWS];
+    int64_t snapshot, total = 0;
+    QN_TRY(snapshot_bytes(b, &snapshot));
+    int n = class_rows(b->session, snapshot, rows);
+    for (int i = 0; i < n; i++) total += rows[i].bytes;
+    qn_text t = {0};
+    char *text;
+    if (qn_cli_has(cli, "--json")) {
+        machine(&t, b, rows, n, total);
+    } else {
+        human(&t, b, rows, n, total);
+    }
+    QN_TRY(qn_text_take(&t, &text));
+    fputs(text, stdout);
+    qn_free(text);
+    return QN_OK;
+}
+
+qn_status qn_verb_plan(const qn_cli *cli) {
+    qn_config *c;
+    QN_TRY(qn_cli_config(cli, cli->arg[0], &c));
+    qn_build b = {0};
+    qn_status s = qn_build_data(&b, c);
+    if (s == QN_OK) s = qn_build_model(&b, c);
+    int64_t threads = b.threads;
+    if (s == QN_OK) s = qn_cli_int(cli, "--threads", 1, 1024, &threads);
+    b.threads = (int)threads;
+    if (s == QN_OK) s = qn_build_session(&b, true);
+    if (s == QN_OK) s = print(cli, &b);
+    qn_build_free(&b);
+    qn_config_free(c);
+    return s;
+}
