@@ -8,7 +8,7 @@
 #include <string.h>
 
 typedef struct file_sink {
-    qni_file file;
+    qni_rows file;
     qni_pace pace;
     qn_text row; /* reused: a steady run allocates nothing here */
 } file_sink;
@@ -16,7 +16,7 @@ typedef struct file_sink {
 static void sink_free(void *self) {
     file_sink *s = self;
     if (!s) return;
-    qni_file_close(&s->file);
+    qni_rows_close(&s->file);
     qn_text_free(&s->row);
     qn_free(s);
 }
@@ -26,7 +26,7 @@ static qn_status sink_create(const char *path, const qn_log_options *o, const qn
                              qn_sink *out) {
     file_sink *s = qn_alloc(sizeof *s, "a log sink");
     if (!s) return QN_ERR_OOM;
-    qn_status status = qni_file_open(path, true, notices, &s->file);
+    qn_status status = qni_rows_open(path, true, notices, &s->file);
     if (status != QN_OK) {
         qn_free(s);
         return status;
@@ -39,7 +39,7 @@ static qn_status sink_create(const char *path, const qn_log_options *o, const qn
 /* A row that could not be built for want of memory is dropped like one that found no room. */
 static void write_row(file_sink *s, const qn_record *r) {
     if (r) s->pace.step = r->step;
-    if (s->row.status == QN_OK) qni_file_write(&s->file, s->row.data, s->row.length, s->pace.step);
+    if (s->row.status == QN_OK) qni_rows_write(&s->file, s->row.data, s->row.length, s->pace.step);
 }
 
 /* ---- train.log ------------------------------------------------------------------------------ */

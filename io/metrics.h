@@ -13,7 +13,8 @@
  *   summary/skipped_steps
  *
  * Keys that are absent are left out of what is shown. Numbers are written with '.' in every locale.
- * File sinks never fail after they were made: see metrics_file.h for what a full disk does.
+ * File sinks never fail after they were made: see metrics_file.h for what a full disk does. A sink
+ * belongs to one thread.
  */
 #ifndef QN_METRICS_H
 #define QN_METRICS_H

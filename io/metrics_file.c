@@ -34,8 +34,8 @@ static int64_t last_line_end(int fd, int64_t end) {
     return 0;
 }
 
-qn_status qni_file_open(const char *path, bool lines, const qn_sink *notices, qni_file *out) {
-    qni_file f = {.fd = -1, .notices = notices};
+qn_status qni_rows_open(const char *path, bool lines, const qn_sink *notices, qni_rows *out) {
+    qni_rows f = {.fd = -1, .notices = notices};
     qn_status status = QN_ERR_OOM;
     struct stat info;
     if (!(f.path = qn_strdup(path, "a log path"))) goto fail;
@@ -55,7 +55,7 @@ fail:
     return status;
 }
 
-static void dropped(qni_file *f, int64_t step, int reason) {
+static void dropped(qni_rows *f, int64_t step, int reason) {
     if (f->lost++ > 0 || !f->notices) return;
     char text[512];
     snprintf(text, sizeof text, "%.300s: %s; rows are being dropped, training goes on", f->path,
@@ -64,7 +64,7 @@ static void dropped(qni_file *f, int64_t step, int reason) {
     f->notices->emit(f->notices->self, QN_EVENT_NOTE, &record, text);
 }
 
-void qni_file_write(qni_file *f, const void *row, size_t bytes, int64_t step) {
+void qni_rows_write(qni_rows *f, const void *row, size_t bytes, int64_t step) {
     if (f->torn && ftruncate(f->fd, f->end) != 0) {
         f->lost++;
         return;
@@ -79,8 +79,8 @@ void qni_file_write(qni_file *f, const void *row, size_t bytes, int64_t step) {
     dropped(f, step, reason);
 }
 
-void qni_file_close(qni_file *f) {
+void qni_rows_close(qni_rows *f) {
     if (f->fd >= 0) close(f->fd);
     qn_free(f->path);
-    *f = (qni_file){.fd = -1};
+    *f = (qni_rows){.fd = -1};
 }

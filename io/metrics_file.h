@@ -10,21 +10,21 @@
 
 #include "engine/train.h"
 
-typedef struct qni_file {
+typedef struct qni_rows {
     int fd;
     int64_t end;            /* bytes of whole rows */
     bool torn;              /* bytes of a dropped row still lie past `end` */
     int64_t lost;           /* rows dropped */
     const qn_sink *notices; /* told of the first drop; may be NULL */
     char *path;
-} qni_file;
+} qni_rows;
 
 /* Opens `path` for appending, creating it if absent. With `lines`, a last line without its newline
  * (a killed writer's) is cut off first. `notices` must outlive the file. */
-qn_status qni_file_open(const char *path, bool lines, const qn_sink *notices,
-                        qni_file *out) QN_CHECKED;
-void qni_file_write(qni_file *f, const void *row, size_t bytes, int64_t step);
-void qni_file_close(qni_file *f);
+qn_status qni_rows_open(const char *path, bool lines, const qn_sink *notices,
+                        qni_rows *out) QN_CHECKED;
+void qni_rows_write(qni_rows *f, const void *row, size_t bytes, int64_t step);
+void qni_rows_close(qni_rows *f);
 
 /* Writes all bytes, going on after interrupts and short writes. False, with errno, when it cannot.
  */

@@ -182,7 +182,14 @@ static void step_back(qni_history *h, int64_t step) {
         while (s->n > 0 && s->step[s->n - 1] >= step) s->n--;
     }
     while (h->n_notes > 0 && h->note[h->n_notes - 1].step > step) h->n_notes--;
+}
+
+/* A row after the end: the run was resumed, so neither its end nor its summary holds any more. */
+static void forget_end(qni_history *h) {
     h->end = NULL;
+    for (int i = 0; i < h->n_series; i++) {
+        if (strncmp(h->series[i].key, "summary/", 8) == 0) h->series[i].n = 0;
+    }
 }
 
 static qn_status add_row(qni_history *h, const cJSON *row) {
@@ -193,6 +200,7 @@ static qn_status add_row(qni_history *h, const cJSON *row) {
     }
     h->rows++;
     if (step < h->last_step) step_back(h, step);
+    if (h->end) forget_end(h);
     h->last_step = step;
     for (const cJSON *item = row->child; item; item = item->next) {
         double value;

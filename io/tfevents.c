@@ -25,7 +25,7 @@ enum { START_HPARAMS = 1, START_TIME = 5, END_STATUS = 1, END_TIME = 2, STATUS_S
 enum { MAP_KEY = 1, MAP_VALUE = 2, PB_NUMBER = 2, PB_STRING = 3, PB_BOOL = 4 };
 
 typedef struct tfevents {
-    qni_file file;
+    qni_rows file;
     double (*wall)(void);
     qn_text record; /* reused: a steady run allocates nothing here */
     int64_t step;
@@ -42,7 +42,7 @@ static void event_begin(tfevents *w) {
 static void event_end(tfevents *w) {
     qni_record_end(&w->record);
     if (w->record.status == QN_OK) {
-        qni_file_write(&w->file, w->record.data, w->record.length, w->step);
+        qni_rows_write(&w->file, w->record.data, w->record.length, w->step);
     }
 }
 
@@ -203,7 +203,7 @@ static void tfevents_emit(void *self, qn_event event, const qn_record *r, const 
 static void tfevents_free(void *self) {
     tfevents *w = self;
     if (!w) return;
-    qni_file_close(&w->file);
+    qni_rows_close(&w->file);
     qn_text_free(&w->record);
     qn_free(w);
 }
@@ -234,7 +234,7 @@ qn_status qn_sink_tfevents(const qn_tfevents_options *o, qn_sink *out) {
     w->wall = o->wall ? o->wall : qni_wall_clock;
     QN_TRY_GOTO(qn_dir_create(o->directory));
     QN_TRY_GOTO(create_file(o, w->wall(), path, sizeof path));
-    QN_TRY_GOTO(qni_file_open(path, false, o->notices, &w->file));
+    QN_TRY_GOTO(qni_rows_open(path, false, o->notices, &w->file));
     write_version(w);
     if (o->config_json) QN_TRY_GOTO(write_config(w, o->config_json));
     *out = (qn_sink){.self = w, .emit = tfevents_emit, .free = tfevents_free};

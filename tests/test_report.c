@@ -302,6 +302,19 @@ static void history_reads_rows(void **state) {
     qni_history_free(&h);
 }
 
+static void history_forgets_the_end_of_a_resumed_run(void **state) {
+    (void)state;
+    const char *path =
+        write_file(fresh_run("resumed"), "metrics.jsonl",
+                   "{\"step\":5,\"end\":\"max_steps reached\",\"summary/wall_s\":7}\n"
+                   "{\"step\":6,\"train/loss\":1.5}\n");
+    qni_history h;
+    assert_int_equal(qni_history_load(path, &h), QN_OK);
+    assert_null(h.end);
+    assert_true(isnan(qni_series_last(qni_history_find(&h, "summary/wall_s"))));
+    qni_history_free(&h);
+}
+
 static void facts_are_flat(void **state) {
     (void)state;
     const char json[] = "{\"a\":{\"b\":[1,2.5],\"c\":[{\"d\":\"x\"},{\"d\":true}]},\"e\":null,"
@@ -541,6 +554,7 @@ int main(int argc, char **argv) {
         cmocka_unit_test(thinning_keeps_every_extreme),
         cmocka_unit_test(charts_survive_odd_series),
         cmocka_unit_test(history_reads_rows),
+        cmocka_unit_test(history_forgets_the_end_of_a_resumed_run),
         cmocka_unit_test(facts_are_flat),
         cmocka_unit_test(report_is_one_sound_page),
         cmocka_unit_test(report_of_a_run_that_wrote_little),
