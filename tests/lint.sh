@@ -104,7 +104,7 @@ check_documents() {
         while read -r where token; do
             if [[ $token =~ $in_a_room ]]; then
                 path=$token
-            elif [[ $room != "$file" && $token =~ ^[a-z0-9_*]+\.(c|h|cu|cuh|sh|json)$ ]]; then
+            elif [[ $room != "$file" && $token =~ ^[a-z0-9_*]+\.(c|h|cu|cuh|sh)$ ]]; then
                 path=$room/$token
             else
                 continue
