@@ -13,7 +13,7 @@
 enum {
     MAX_TILE = 512,           /* larger gains nothing: packing is already amortised */
     MIN_TILE = 64,            /* smaller loses a third of the speed */
-    ENOUGH_TILES = 16,        /* stop splitting here: good for 2 to 16 threads */
+    ENOUGH_TILES = 8,         /* stop splitting here: 2 to 16 threads find work */
     SMALL_WORK = 8 * 1000000, /* a tile of less than this many flops is not split */
     PANEL_K = 512,            /* depth of the f32 panels of the bf16 fallback */
     ALIGN = 64
