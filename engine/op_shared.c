@@ -35,13 +35,16 @@ qn_status qni_require_float(const qn_call *c, uint32_t slots) {
     return QN_OK;
 }
 
+qn_status qni_require_axis(const qn_call *c, int slot) {
+    if (c->in[slot]->ndim > 0) return QN_OK;
+    return qn_fail(QN_ERR_SHAPE, "%s: %s is a scalar, expected at least one axis", c->op->name,
+                   c->op->in_name[slot]);
+}
+
 qn_status qni_require_last_axis(const qn_call *c, int slot, int of) {
+    QN_TRY(qni_require_axis(c, of));
     const qn_tensor *v = c->in[slot], *x = c->in[of];
     char a[96];
-    if (x->ndim < 1) {
-        return qn_fail(QN_ERR_SHAPE, "%s: %s is a scalar, expected at least one axis", c->op->name,
-                       c->op->in_name[of]);
-    }
     int64_t width = x->shape[x->ndim - 1];
     if (!v || (v->ndim == 1 && v->shape[0] == width)) return QN_OK;
     return qn_fail(QN_ERR_SHAPE, "%s: %s is %s, %s ends in %lld", c->op->name, c->op->in_name[slot],

@@ -23,6 +23,7 @@ qn_status qni_require_same_shape(const qn_call *c, int slot, int as) QN_CHECKED;
 /* in[0] is f32, f64 or bf16 (f16 only for conversions) and the inputs in the mask have its dtype.
  */
 qn_status qni_require_float(const qn_call *c, uint32_t slots) QN_CHECKED;
+qn_status qni_require_axis(const qn_call *c, int slot) QN_CHECKED; /* in[slot] is no scalar */
 /* in[slot], if present, is a vector as long as in[of]'s last axis. */
 qn_status qni_require_last_axis(const qn_call *c, int slot, int of) QN_CHECKED;
 

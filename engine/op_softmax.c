@@ -9,7 +9,7 @@ static int64_t width_of(const qn_tensor *x) { return x->shape[x->ndim - 1]; }
 
 static qn_status softmax_infer(qn_call *c) {
     QN_TRY(qni_require_float(c, 2));
-    QN_TRY(qni_require_last_axis(c, 0, 0));
+    QN_TRY(qni_require_axis(c, 0));
     if (c->op->n_in == 2) QN_TRY(qni_require_same_shape(c, 1, 0));
     qni_describe_like(c, 0, c->in[0]);
     /* a converted row of each operand per thread; the gradient also needs one when it accumulates
