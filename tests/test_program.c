@@ -110,7 +110,7 @@ static qn_value *handed_to_two(qn_tape *t, graph_inputs in) {
     return qn_add(t, sum_square(t, qn_add(t, y, z)), sum_square(t, square));
 }
 
-/* y = 2 x and z = x^2; either may take over x's storage, not both. */
+/* y = 2 x and z = 3 x, z written first; either may take over x's storage, not both. */
 static qn_status twin_infer(qn_call *c) {
     for (int k = 0; k < 2; k++) {
         *c->out[k] =
@@ -123,8 +123,8 @@ static qn_status twin_run(const qn_call *c) {
     int64_t n = qn_tensor_count(c->in[0]);
     for (int64_t i = 0; i < n; i++) {
         double x = qn_tensor_get(c->in[0], i);
+        qn_tensor_set(c->out[1], i, 3 * x);
         qn_tensor_set(c->out[0], i, 2 * x);
-        qn_tensor_set(c->out[1], i, x * x);
     }
     return QN_OK;
 }
@@ -132,7 +132,7 @@ static qn_status twin_run(const qn_call *c) {
 static qn_status twin_backward(qn_tape *t, qn_node *n) {
     qn_value *dy = qn_grad_of(t, n->out[0]), *dz = qn_grad_of(t, n->out[1]);
     QN_TRY(qn_grad_pass(t, n->in[0], qn_scale(t, dy, 2, 0)));
-    return qn_grad_pass(t, n->in[0], qn_scale(t, qn_mul(t, n->in[0], dz), 2, 0));
+    return qn_grad_pass(t, n->in[0], qn_scale(t, dz, 3, 0));
 }
 
 static const qn_op twin = {.name = "twin",
@@ -149,6 +149,12 @@ static qn_value *two_outputs(qn_tape *t, graph_inputs in) {
     qn_value *x = qn_scale(t, in.x, 0.5, 0), *out[2] = {NULL, NULL};
     if (qn_tape_emit(t, &twin, &x, out, 0, NULL, NULL) != QN_OK) return NULL;
     return sum_square(t, qn_add(t, qn_mul(t, out[0], out[0]), out[1]));
+}
+
+static qn_value *one_of_two_outputs(qn_tape *t, graph_inputs in) {
+    qn_value *x = qn_scale(t, in.x, 0.5, 0), *out[2] = {NULL, NULL};
+    if (qn_tape_emit(t, &twin, &x, out, 0, NULL, NULL) != QN_OK) return NULL;
+    return sum_square(t, out[1]);
 }
 
 static qn_value *constant_branch(qn_tape *t, graph_inputs in) {
@@ -205,6 +211,7 @@ static const struct graph {
     {"dead branch", dead_branch, 2, false},
     {"handed to two", handed_to_two, 2, false},
     {"two outputs", two_outputs, 2, false},
+    {"one of two outputs", one_of_two_outputs, 2, false},
     {"residual stream", residual_stream, 0, false},
 };
 enum { N_GRAPHS = sizeof graphs / sizeof graphs[0] };
