@@ -8,8 +8,7 @@
 #include <string.h>
 #include <sys/mman.h>
 
-/* ---- set-up allocations ------------------------------------------------------------------------
- */
+/* ---- set-up allocations ---------------------------------------------------------------------- */
 
 static _Atomic int64_t alloc_count;
 static _Atomic int64_t fail_at = -1; /* -1: QUERN_FAIL_ALLOC not read yet; 0: never */
@@ -69,8 +68,7 @@ char *qn_sprintf(const char *format, ...) {
 
 int64_t qn_alloc_count(void) { return atomic_load(&alloc_count); }
 
-/* ---- set-up arena -------------------------------------------------------------------------------
- */
+/* ---- set-up arena ---------------------------------------------------------------------------- */
 
 typedef struct chunk {
     struct chunk *next;
@@ -128,8 +126,7 @@ void qn_setup_free(qn_setup *s) {
     qn_free(s);
 }
 
-/* ---- device arenas
- * ------------------------------------------------------------------------------- */
+/* ---- device arenas --------------------------------------------------------------------------- */
 
 struct qn_arena {
     const char *name;
@@ -178,8 +175,7 @@ void qn_arena_free(qn_arena *a) {
     qn_free(a);
 }
 
-/* ---- checked arithmetic
- * --------------------------------------------------------------------------- */
+/* ---- checked arithmetic ---------------------------------------------------------------------- */
 
 bool qn_mul_i64(int64_t a, int64_t b, int64_t *out) {
     return a >= 0 && b >= 0 && !__builtin_mul_overflow(a, b, out);

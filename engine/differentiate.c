@@ -14,8 +14,7 @@
 
 #include <string.h>
 
-/* ---- regions
- * ------------------------------------------------------------------------------------------ */
+/* ---- regions --------------------------------------------------------------------------------- */
 
 /* A part of a storage in canonical form: axes of size 1 dropped, the rest sorted by falling stride
  * and merged where contiguous, so that equal sets of elements compare equal. */
@@ -117,8 +116,7 @@ static void choose_zero_first(qn_value *owner) {
     if (owner->grad && owner->grad->grad_written) owner->zero_first = false;
 }
 
-/* ---- gradient storage
- * ----------------------------------------------------------------------------------- */
+/* ---- gradient storage ------------------------------------------------------------------------ */
 
 bool qn_grad_wanted(const qn_tape *t, const qn_value *v) {
     (void)t;
@@ -249,8 +247,7 @@ qn_status qn_grad_pass(qn_tape *t, qn_value *in, qn_value *dy) {
     return QN_OK;
 }
 
-/* ---- saved outputs
- * ------------------------------------------------------------------------------------------ */
+/* ---- saved outputs --------------------------------------------------------------------------- */
 
 static qn_status infer_again(qn_tape *t, qn_node *n, int slot, qn_tensor *desc) {
     qn_tensor described[QN_MAX_OUT] = {0};
@@ -301,8 +298,7 @@ qn_value *qn_node_save_grad(qn_tape *t, qn_node *n, int slot, qn_value *in) {
     return g;
 }
 
-/* ---- recomputation
- * ------------------------------------------------------------------------------------------ */
+/* ---- recomputation --------------------------------------------------------------------------- */
 
 static qn_value *mapped(qn_tape *t, qn_value *v, qn_value *const *copy_of, int n_values) {
     qn_value *copy = v && v->base->id < n_values ? copy_of[v->base->id] : NULL;
@@ -349,9 +345,7 @@ static qn_status clone_node(qn_tape *t, const qn_node *n, qn_value **copy_of, in
     return QN_OK;
 }
 
-/* ---- the walk
- * ------------------------------------------------------------------------------------------------
- */
+/* ---- the walk -------------------------------------------------------------------------------- */
 
 static bool reached(const qn_tape *t, const qn_node *n) {
     for (int i = 0; i < n->call.op->n_out; i++) {

@@ -9,7 +9,7 @@
 
 #include "kernels/kernels.h"
 
-/* ---- status.c: errors ----------------------------------------------------------------------- */
+/* ---- status.c: errors ------------------------------------------------------------------------ */
 
 enum { QN_MESSAGE_MAX = 1024 };
 
@@ -45,8 +45,7 @@ void qn_error_clear(void);
         if ((status = (expr)) != QN_OK) goto done;                                                 \
     } while (0)
 
-/* ---- arena.c: the only places Quern's objects live --------------------------------------------
- */
+/* ---- arena.c: the only places Quern's objects live ------------------------------------------- */
 
 /* Set-up allocations. They honour failure injection (QUERN_FAIL_ALLOC=n makes the n-th fail,
  * counted from 1; `n+` fails all from the n-th on) and are zeroed. NULL with QN_ERR_OOM's message
@@ -81,8 +80,7 @@ void qn_arena_free(qn_arena *a);
 bool qn_mul_i64(int64_t a, int64_t b, int64_t *out);
 bool qn_add_i64(int64_t a, int64_t b, int64_t *out);
 
-/* ---- tensor.c: views --------------------------------------------------------------------------
- */
+/* ---- tensor.c: views ------------------------------------------------------------------------- */
 
 size_t qn_dtype_bytes(qn_dtype dt);
 const char *qn_dtype_name(qn_dtype dt); /* "f32" */
@@ -123,8 +121,7 @@ static inline uint16_t qn_f32_to_bf16(float f) {
 float qn_f16_to_f32(uint16_t h);
 uint16_t qn_f32_to_f16(float f);
 
-/* ---- random.c: keys and draws (Philox itself is in kernels.h) ----------------------------------
- */
+/* ---- random.c: keys and draws (Philox itself is in kernels.h) -------------------------------- */
 
 /* key = XXH3-64 of (seed, dotted scope path, site). Nothing depends on tape position, thread or
  * rank. */
@@ -144,13 +141,12 @@ void qn_parallel_for(int threads, int64_t n, qn_task *body, void *ctx);
 int qn_parallel_max_threads(void); /* cores this process may run on */
 int qn_parallel_thread(void);      /* 0..threads-1 inside a task: picks per-thread scratch only */
 
-/* ---- device.c: devices by name ----------------------------------------------------------------
- */
+/* ---- device.c: devices by name --------------------------------------------------------------- */
 
 /* "auto", "cpu", "ref", "cuda". A device asked for and missing is an error that says why. */
 qn_status qn_device_resolve(const char *name, qn_device *out, const char **chosen_text) QN_CHECKED;
 const char *qn_device_name(qn_device d);
-bool qn_cpu_multiplies_bf16(void);     /* this build and this CPU have bf16 matrix products */
+bool qn_cpu_multiplies_bf16(void);    /* this build and this CPU have bf16 matrix products */
 const char *qn_cpu_description(void); /* model name and the vector extensions in use */
 /* The body that runs `op` for inputs of this dtype on d: the CPU body if it takes the dtype, else
  * REF. */

@@ -5,8 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* ---- predictor
- * ---------------------------------------------------------------------------------------------- */
+/* ---- predictor ------------------------------------------------------------------------------- */
 
 struct qn_predictor {
     qn_program *program;
@@ -81,9 +80,7 @@ void *qn_predictor_input(qn_predictor *p) { return qn_arena_base(p->input); }
 qn_status qn_predictor_run(qn_predictor *p) { return qn_program_replay(p->program); }
 const qn_tensor *qn_predictor_output(const qn_predictor *p) { return &p->output->t; }
 
-/* ---- generator
- * ------------------------------------------------------------------------------------------------
- */
+/* ---- generator ------------------------------------------------------------------------------- */
 
 enum { PREFILL, DECODE, N_PROGRAMS, CHUNK = 64 };
 
@@ -217,9 +214,7 @@ qn_status qn_generator_feed(qn_generator *g, const int32_t *ids, int64_t n) {
     return QN_OK;
 }
 
-/* ---- sampling
- * ---------------------------------------------------------------------------------------------------
- */
+/* ---- sampling -------------------------------------------------------------------------------- */
 
 /* Moves the `most` largest weights to the front, in falling order; ties keep the smaller token
  * first. */

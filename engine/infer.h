@@ -15,8 +15,7 @@ typedef struct qn_infer_options {
     int64_t batch_size; /* predictor: rows of one replay */
 } qn_infer_options;
 
-/* ---- predictor: (rows, features) -> (rows, outputs)
- * ------------------------------------------------------- */
+/* ---- predictor: (rows, features) -> (rows, outputs) ------------------------------------------ */
 
 typedef struct qn_predictor qn_predictor;
 /* probabilities: softmax over the outputs. field describes one row of the input. */
@@ -29,8 +28,7 @@ qn_status qn_predictor_run(qn_predictor *p) QN_CHECKED;
 const qn_tensor *
 qn_predictor_output(const qn_predictor *p); /* (batch_size, outputs), until the next run */
 
-/* ---- generator: prefill and decode with a cache of keys and values
- * ------------------------------------------ */
+/* ---- generator: prefill and decode with a cache of keys and values --------------------------- */
 
 typedef struct qn_generator qn_generator;
 /* Holds at most `capacity` positions (at most model->max_positions if that is not 0). */

@@ -12,8 +12,9 @@
 
 #include "engine/tape.h"
 
-/* ---- the list: one row per op, found by name in traces, tests and benchmarks ---------------------- */
+/* ---- the list: one row per op, found by name in traces, tests and benchmarks ----------------- */
 
+/* clang-format off */
 #define QN_OP_MAP(X)                                                                              \
     X(add) X(sub) X(mul) X(div) X(scale) X(unary) X(unary_bwd) X(fill)                            \
     X(reduce) X(reduce_bwd) X(cast) X(copy) X(concat)                                             \
@@ -23,6 +24,7 @@
     X(swiglu) X(swiglu_bwd) X(rope) X(dropout) X(softmax) X(softmax_bwd)                          \
     X(cross_entropy) X(linear_cross_entropy) X(mse) X(accuracy)                                   \
     X(grad_norm) X(guard) X(adamw) X(sgd)
+/* clang-format on */
 
 #define QNI_X(name) extern const qn_op qn_op_##name;
 QN_OP_MAP(QNI_X)
@@ -31,7 +33,7 @@ QN_OP_MAP(QNI_X)
 const qn_op *qn_op_find(const char *name);
 extern const qn_op *const qn_op_table[]; /* NULL-terminated, in QN_OP_MAP order */
 
-/* ---- op_elementwise.c ------------------------------------------------------------------------------ */
+/* ---- op_elementwise.c ------------------------------------------------------------------------ */
 
 /* y = a (op) b with numpy broadcasting. Gradients are summed over broadcast axes. */
 qn_value *qn_add(qn_tape *t, qn_value *a, qn_value *b);
@@ -44,7 +46,15 @@ typedef struct qn_scale_attrs {
 } qn_scale_attrs;
 qn_value *qn_scale(qn_tape *t, qn_value *x, double factor, double shift); /* y = factor*x + shift */
 
-typedef enum qn_unary { QN_NEG, QN_EXP, QN_LOG, QN_SQRT, QN_SQUARE, QN_ABS, QN_UNARY_COUNT } qn_unary;
+typedef enum qn_unary {
+    QN_NEG,
+    QN_EXP,
+    QN_LOG,
+    QN_SQRT,
+    QN_SQUARE,
+    QN_ABS,
+    QN_UNARY_COUNT
+} qn_unary;
 typedef struct qn_unary_attrs {
     qn_unary kind;
 } qn_unary_attrs;
@@ -60,7 +70,7 @@ qn_value *qn_fill(qn_tape *t, qn_dtype dt, int ndim, const int64_t *shape, doubl
 /* Overwrites given storage (op row `fill` on an existing value). */
 qn_status qn_fill_into(qn_tape *t, qn_value *dst, double value);
 
-/* ---- op_reduce.c ------------------------------------------------------------------------------------ */
+/* ---- op_reduce.c ----------------------------------------------------------------------------- */
 
 typedef enum qn_reduction { QN_SUM, QN_MEAN, QN_MAX, QN_REDUCTION_COUNT } qn_reduction;
 enum { QN_ALL_AXES = -100 };
@@ -72,14 +82,15 @@ typedef struct qn_reduce_attrs {
 /* Over one axis or all; f32 accumulation in a fixed tree. Max passes its gradient to the first maximum. */
 qn_value *qn_reduce(qn_tape *t, qn_value *x, qn_reduction kind, int axis, bool keep);
 
-/* ---- op_shape.c -------------------------------------------------------------------------------------- */
+/* ---- op_shape.c ------------------------------------------------------------------------------ */
 
 typedef struct qn_cast_attrs {
     qn_dtype dtype;
 } qn_cast_attrs;
 qn_value *qn_cast(qn_tape *t, qn_value *x, qn_dtype dt); /* x itself if it has the dtype */
-qn_value *qn_reshape(qn_tape *t, qn_value *x, int ndim, const int64_t *shape); /* view; one -1 allowed; x contiguous */
-qn_value *qn_transpose(qn_tape *t, qn_value *x, int axis_a, int axis_b);       /* view */
+qn_value *qn_reshape(qn_tape *t, qn_value *x, int ndim,
+                     const int64_t *shape); /* view; one -1 allowed; x contiguous */
+qn_value *qn_transpose(qn_tape *t, qn_value *x, int axis_a, int axis_b);              /* view */
 qn_value *qn_slice(qn_tape *t, qn_value *x, int axis, int64_t start, int64_t length); /* view */
 qn_value *qn_contiguous(qn_tape *t, qn_value *x); /* copy if strided */
 typedef struct qn_concat_attrs {
@@ -87,7 +98,7 @@ typedef struct qn_concat_attrs {
 } qn_concat_attrs;
 qn_value *qn_concat(qn_tape *t, qn_value *const *x, int count, int axis); /* count <= QN_MAX_IN */
 
-/* ---- op_linear.c, op_matmul.c -------------------------------------------------------------------------- */
+/* ---- op_linear.c, op_matmul.c ---------------------------------------------------------------- */
 
 typedef enum qn_activation {
     QN_ACT_NONE,
@@ -99,7 +110,8 @@ typedef enum qn_activation {
     QN_ACT_TANH,
     QN_ACT_COUNT
 } qn_activation;
-bool qn_activation_parse(const char *name, qn_activation *out); /* "gelu", "gelu_tanh", "relu", ... */
+bool qn_activation_parse(const char *name,
+                         qn_activation *out); /* "gelu", "gelu_tanh", "relu", ... */
 
 typedef struct qn_linear_attrs {
     qn_activation activation;
@@ -117,7 +129,7 @@ typedef struct qn_matmul_attrs {
 /* y = alpha op(a) op(b), batched over equal leading axes. */
 qn_value *qn_matmul(qn_tape *t, qn_value *a, qn_value *b, bool transpose_a, bool transpose_b);
 
-/* ---- op_lookup.c -------------------------------------------------------------------------------------- */
+/* ---- op_lookup.c ----------------------------------------------------------------------------- */
 
 /* y[i,:] = table[ids[i],:] (+ table2[position,:]).
  *   ids (...) i32, table (V, C), positions NULL or (T, C): row i of the last axis of ids adds
@@ -125,7 +137,7 @@ qn_value *qn_matmul(qn_tape *t, qn_value *a, qn_value *b, bool transpose_a, bool
 qn_value *qn_embedding(qn_tape *t, qn_value *ids, qn_value *table, qn_value *positions,
                        qn_value *start);
 
-/* ---- op_norm.c ---------------------------------------------------------------------------------------- */
+/* ---- op_norm.c ------------------------------------------------------------------------------- */
 
 typedef struct qn_norm_attrs {
     double eps;
@@ -139,7 +151,7 @@ qn_value *qn_layernorm(qn_tape *t, qn_value *x, qn_value *residual, qn_value *w,
 qn_value *qn_rmsnorm(qn_tape *t, qn_value *x, qn_value *residual, qn_value *w, double eps,
                      qn_value **sum);
 
-/* ---- op_attention.c ------------------------------------------------------------------------------------ */
+/* ---- op_attention.c -------------------------------------------------------------------------- */
 
 typedef struct qn_attention_attrs {
     double scale;   /* 0 = 1/sqrt(D) */
@@ -159,7 +171,7 @@ qn_value *qn_attention(qn_tape *t, qn_value *q, qn_value *k, qn_value *v, qn_val
 /* cache[:, start : start+T] = x; cache (B,S,G,D) is updated in place, x (B,T,G,D), start i32 scalar. */
 qn_value *qn_cache_write(qn_tape *t, qn_value *cache, qn_value *x, qn_value *start);
 
-/* ---- op_activation.c ------------------------------------------------------------------------------------ */
+/* ---- op_activation.c ------------------------------------------------------------------------- */
 
 typedef struct qn_activation_attrs {
     qn_activation kind;
@@ -168,7 +180,7 @@ qn_value *qn_activate(qn_tape *t, qn_value *x, qn_activation kind); /* the gradi
 /* y = silu(gate) * up; gate and up (..., C) may be views of one (..., 2C) value. Shazeer 2020. */
 qn_value *qn_swiglu(qn_tape *t, qn_value *gate, qn_value *up);
 
-/* ---- op_rope.c ------------------------------------------------------------------------------------------- */
+/* ---- op_rope.c ------------------------------------------------------------------------------- */
 
 typedef struct qn_rope_attrs {
     double theta;
@@ -179,7 +191,7 @@ typedef struct qn_rope_attrs {
  * Su et al. 2021. Angles in f64, sin and cos rounded once to the arithmetic type. */
 qn_value *qn_rope(qn_tape *t, qn_value *x, qn_value *positions, qn_value *start, double theta);
 
-/* ---- op_dropout.c ------------------------------------------------------------------------------------------ */
+/* ---- op_dropout.c ---------------------------------------------------------------------------- */
 
 typedef struct qn_dropout_attrs {
     double p;
@@ -190,16 +202,16 @@ typedef struct qn_dropout_attrs {
  * u32 >= floor(p 2^32). x itself when p = 0 or the tape is not training. rng i64[2] {step, sample offset}. */
 qn_value *qn_dropout(qn_tape *t, qn_value *x, double p, qn_value *rng, const char *site);
 
-/* ---- op_softmax.c ------------------------------------------------------------------------------------------ */
+/* ---- op_softmax.c ---------------------------------------------------------------------------- */
 
 qn_value *qn_softmax(qn_tape *t, qn_value *x); /* last axis */
 
-/* ---- op_loss.c --------------------------------------------------------------------------------------------- */
+/* ---- op_loss.c ------------------------------------------------------------------------------- */
 
 typedef struct qn_ce_attrs {
     int64_t ignore_index;
     double label_smoothing; /* as PyTorch: (1-e) CE + e mean over classes */
-    int64_t chunk;          /* rows of logits held at once by linear_cross_entropy; 0 = chosen by shape */
+    int64_t chunk; /* rows of logits held at once by linear_cross_entropy; 0 = chosen by shape */
 } qn_ce_attrs;
 /* loss = inv_n * sum over rows whose target is not ignore_index.
  *   logits (N,V), targets (N) i32, inv_n scalar (f32, f64 in f64 tapes). Loss: scalar of inv_n's dtype.
@@ -216,11 +228,11 @@ qn_value *qn_mse(qn_tape *t, qn_value *y, qn_value *target, qn_value *inv_n);
 /* Number of rows whose arg max (first of equals) is the target; f32 scalar; rows ignored as above. */
 qn_value *qn_accuracy(qn_tape *t, qn_value *logits, qn_value *targets, int64_t ignore_index);
 
-/* ---- op_update.c: over the flat parameter arena ------------------------------------------------------------- */
+/* ---- op_update.c: over the flat parameter arena ---------------------------------------------- */
 
 typedef struct qn_segment { /* a run of parameters with one rule; offsets and counts in elements */
     int64_t offset, count;
-    double lr_scale;        /* multiplies the scheduled learning rate */
+    double lr_scale; /* multiplies the scheduled learning rate */
     double weight_decay;
 } qn_segment;
 
@@ -228,7 +240,14 @@ typedef struct qn_segment { /* a run of parameters with one rule; offsets and co
 qn_value *qn_grad_norm(qn_tape *t, qn_value *grads, const qn_segment *segments, int count);
 
 /* What the guard keeps on the device (f64[8], saved in checkpoints): */
-enum { QN_GUARD_APPLY, QN_GUARD_CLIP, QN_GUARD_MEAN, QN_GUARD_VAR, QN_GUARD_COUNT, QN_GUARD_STATE = 8 };
+enum {
+    QN_GUARD_APPLY,
+    QN_GUARD_CLIP,
+    QN_GUARD_MEAN,
+    QN_GUARD_VAR,
+    QN_GUARD_COUNT,
+    QN_GUARD_STATE = 8
+};
 typedef struct qn_guard_attrs {
     double clip_norm;       /* 0 = no clipping */
     double spike_threshold; /* z-score of the loss beyond which the step is refused; 0 = off */
@@ -237,15 +256,16 @@ typedef struct qn_guard_attrs {
 /* state[APPLY] becomes 0, and stays 0 until the host resets it, when loss or norm is not finite or the
  * loss spikes; state[CLIP] = min(1, clip_norm / (norm + 1e-6)) as torch.nn.utils.clip_grad_norm_.
  * The window learns only from applied steps. */
-qn_value *qn_guard(qn_tape *t, qn_value *loss, qn_value *norm, qn_value *state, const qn_guard_attrs *attrs);
+qn_value *qn_guard(qn_tape *t, qn_value *loss, qn_value *norm, qn_value *state,
+                   const qn_guard_attrs *attrs);
 
 typedef struct qn_update_attrs {
-    double beta1, beta2, eps;            /* adamw */
-    double momentum, dampening;          /* sgd */
+    double beta1, beta2, eps;   /* adamw */
+    double momentum, dampening; /* sgd */
     bool nesterov;
-    bool stochastic_rounding;            /* bf16 without master: draws from rng */
+    bool stochastic_rounding; /* bf16 without master: draws from rng */
     int n_segments;
-    const qn_segment *segments;          /* outlives the program */
+    const qn_segment *segments; /* outlives the program */
 } qn_update_attrs;
 /* hyper f64[2] {lr, t} (t counts applied updates from 1, advanced by the op when applied);
  * weights (n) f32|f64|bf16 flat, master (n) f32 or NULL, grads (n) f32|f64, m, v (n).
@@ -254,7 +274,8 @@ typedef struct qn_update_attrs {
 qn_status qn_adamw(qn_tape *t, qn_value *weights, qn_value *master, qn_value *grads, qn_value *m,
                    qn_value *v, qn_value *hyper, qn_value *guard_state, qn_value *rng,
                    const qn_update_attrs *attrs);
-qn_status qn_sgd(qn_tape *t, qn_value *weights, qn_value *master, qn_value *grads, qn_value *momentum,
-                 qn_value *hyper, qn_value *guard_state, qn_value *rng, const qn_update_attrs *attrs);
+qn_status qn_sgd(qn_tape *t, qn_value *weights, qn_value *master, qn_value *grads,
+                 qn_value *momentum, qn_value *hyper, qn_value *guard_state, qn_value *rng,
+                 const qn_update_attrs *attrs);
 
 #endif

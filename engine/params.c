@@ -93,8 +93,7 @@ int qn_params_group(qn_params *p, const char *glob, double lr_scale, double weig
     return matched;
 }
 
-/* ---- layout
- * ------------------------------------------------------------------------------------------ */
+/* ---- layout ---------------------------------------------------------------------------------- */
 
 static int64_t place(qn_params *p, bool frozen, int64_t at) {
     for (int i = 0; i < p->n; i++) {
@@ -179,8 +178,7 @@ qn_tensor qn_param_tensor(const qn_params *p, int i, const qn_tensor *flat) {
     return qn_tensor_make(data, flat->dtype, q->ndim, q->shape);
 }
 
-/* ---- initial weights
- * --------------------------------------------------------------------------------- */
+/* ---- initial weights ------------------------------------------------------------------------- */
 
 typedef struct draw {
     qn_params *p;
@@ -219,8 +217,7 @@ void qn_params_sync_weights(qn_params *p) {
     }
 }
 
-/* ---- values
- * ------------------------------------------------------------------------------------------- */
+/* ---- values ---------------------------------------------------------------------------------- */
 
 qn_status qn_graph_create(qn_tape *t, const qn_params *p, bool training, qn_graph *out) {
     *out = (qn_graph){.tape = t, .params = p};

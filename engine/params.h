@@ -33,9 +33,9 @@ typedef struct qn_param {
     int64_t count, offset; /* elements; offset into the flat arrays, set by layout */
     qn_init_kind init;
     double init_scale;
-    bool fused;    /* follows the one before without padding */
-    bool no_decay; /* norms and biases: weight decay does not apply unless a group says so */
-    bool frozen, grouped;       /* grouped: a group has matched it; later groups do not */
+    bool fused;           /* follows the one before without padding */
+    bool no_decay;        /* norms and biases: weight decay does not apply unless a group says so */
+    bool frozen, grouped; /* grouped: a group has matched it; later groups do not */
     double lr_scale, weight_decay;
 } qn_param;
 
@@ -85,8 +85,7 @@ qn_dtype qn_precision_weight_dtype(qn_precision p);
 qn_dtype qn_precision_grad_dtype(qn_precision p);
 const char *qn_precision_name(qn_precision p);
 
-/* ---- recording with parameters
- * ------------------------------------------------------------------------ */
+/* ---- recording with parameters --------------------------------------------------------------- */
 
 /* What a model's forward function sees: the tape, its parameters, and the step values every layer
  * may need. One per recording. */

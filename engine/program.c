@@ -55,8 +55,7 @@ void qn_program_cost(const qn_program *p, qn_cost *total) {
     }
 }
 
-/* ---- binding
- * --------------------------------------------------------------------------------------------- */
+/* ---- binding --------------------------------------------------------------------------------- */
 
 static qn_status check_storage(const qn_program *p, const qn_value *v) {
     if (v->t.data || qn_tensor_count(&v->t) == 0) return QN_OK;
@@ -106,9 +105,7 @@ qn_status qn_program_bind(qn_program *p, qn_device device, qn_arena *pool) {
     return QN_OK;
 }
 
-/* ---- replay
- * ------------------------------------------------------------------------------------------------
- */
+/* ---- replay ---------------------------------------------------------------------------------- */
 
 static qn_status begin(const qn_program *p) {
     if (!p->pool)

@@ -10,8 +10,7 @@
 #include <stdio.h>
 #include <string.h>
 
-/* ---- step values
- * ---------------------------------------------------------------------------------------- */
+/* ---- step values ----------------------------------------------------------------------------- */
 
 typedef struct slot { /* a tensor of the run arena that is not a parameter */
     qn_tensor *t;
@@ -82,8 +81,7 @@ static qn_status layout_run(qn_session *s) {
     return QN_OK;
 }
 
-/* ---- recording
- * -------------------------------------------------------------------------------------------- */
+/* ---- recording ------------------------------------------------------------------------------- */
 
 static qn_value *given(qn_tape *t, const char *name, const qn_tensor *desc) {
     return qn_tape_given(t, name, QN_CLASS_INPUT, desc, false);
@@ -270,9 +268,7 @@ void qn_session_free(qn_session *s) {
     qn_free(s);
 }
 
-/* ---- running
- * ------------------------------------------------------------------------------------------------
- */
+/* ---- running --------------------------------------------------------------------------------- */
 
 static void load_micro(qn_session *s, int64_t step, int64_t micro) {
     for (int i = 0; i < s->source->n_fields; i++) {

@@ -9,8 +9,7 @@
 #include <stdio.h>
 #include <string.h>
 
-/* ---- life
- * ------------------------------------------------------------------------------------------ */
+/* ---- life ------------------------------------------------------------------------------------ */
 
 static qn_status grow(void **array, int n, int *cap, size_t item) {
     if (n < *cap) return QN_OK;
@@ -72,8 +71,9 @@ qn_status qni_tape_fail(qn_tape *t, qn_status s) {
     return s;
 }
 
-/* ---- values
- * ------------------------------------------------------------------------------------------ */
+/* ---- values ---------------------------------------------------------------------------------- */
+
+void qn_tape_abort(qn_tape *t, qn_status s) { (void)qni_tape_fail(t, s); }
 
 qn_value *qni_value_new(qn_tape *t, const qn_tensor *desc, qn_class cls, const char *name) {
     qn_value *v = qn_setup_alloc(t->setup, sizeof *v);
@@ -159,8 +159,7 @@ qn_value *qn_tape_view(qn_tape *t, qn_value *v, int ndim, const int64_t *shape,
     return w;
 }
 
-/* ---- scopes
- * -------------------------------------------------------------------------------------------- */
+/* ---- scopes ---------------------------------------------------------------------------------- */
 
 void qn_tape_scope_push(qn_tape *t, const char *format, ...) {
     if (t->error.status != QN_OK) return;
@@ -184,8 +183,7 @@ void qn_tape_no_grad_pop(qn_tape *t) {
     if (t->no_grad > 0) t->no_grad--;
 }
 
-/* ---- nodes
- * --------------------------------------------------------------------------------------------- */
+/* ---- nodes ----------------------------------------------------------------------------------- */
 
 qn_status qni_node_append(qn_tape *t, qn_node *n) {
     QN_TRY(grow((void **)&t->nodes, t->n_nodes, &t->cap_nodes, sizeof *t->nodes));
@@ -300,8 +298,7 @@ qn_status qn_tape_emit(qn_tape *t, const qn_op *op, qn_value *const *in, qn_valu
     return qni_tape_fail(t, emit(t, op, in, outs, want_out, attrs, site));
 }
 
-/* ---- globs
- * --------------------------------------------------------------------------------------------- */
+/* ---- globs ----------------------------------------------------------------------------------- */
 
 bool qn_glob_match(const char *glob, const char *path) {
     for (; *glob; glob++, path++) {

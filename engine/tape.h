@@ -63,8 +63,7 @@ typedef struct qn_node {
     bool backward;       /* recorded by the differentiator */
 } qn_node;
 
-/* ---- recording ---------------------------------------------------------------------------------
- */
+/* ---- recording ------------------------------------------------------------------------------- */
 
 typedef struct qn_tape_options {
     const char *name; /* "micro_first", "eval", ... */
@@ -79,7 +78,9 @@ typedef struct qn_tape_options {
 qn_status qn_tape_create(const qn_tape_options *o, qn_tape **out) QN_CHECKED;
 void qn_tape_free(qn_tape *t);
 qn_status qn_tape_status(const qn_tape *t); /* first error, its message restored to this thread */
-void qn_tape_abort(qn_tape *t, qn_status s); /* makes s, with this thread's message, the tape's error if it has none */
+void qn_tape_abort(
+    qn_tape *t,
+    qn_status s); /* makes s, with this thread's message, the tape's error if it has none */
 const qn_tape_options *qn_tape_get_options(const qn_tape *t);
 
 /* Storage that exists already (parameters, buffers, inputs): desc.data may be NULL when only
@@ -106,8 +107,7 @@ qn_status qn_tape_emit(qn_tape *t, const qn_op *op, qn_value *const *in, qn_valu
 qn_value *qn_tape_view(qn_tape *t, qn_value *v, int ndim, const int64_t *shape,
                        const int64_t *stride, int64_t offset);
 
-/* ---- differentiation (differentiate.c) ----------------------------------------------------------
- */
+/* ---- differentiation (differentiate.c) ------------------------------------------------------- */
 
 /* Extends the tape with the gradient of `loss` (a scalar) with respect to every given value that
  * requires one. Walks the nodes in reverse; a tensor used n times gets one write and n-1
@@ -131,8 +131,7 @@ qn_value *qn_node_save(qn_tape *t, qn_node *n, int slot);
  * place). */
 qn_value *qn_node_save_grad(qn_tape *t, qn_node *n, int slot, qn_value *in);
 
-/* ---- programs (planner.c, program.c)
- * ------------------------------------------------------------- */
+/* ---- programs (planner.c, program.c) --------------------------------------------------------- */
 
 /* Drops dead calls and gives every temporary an offset. No memory is touched. The tape belongs to
  * the program from here on. */

@@ -16,8 +16,7 @@ typedef struct window { /* what the perf/ figures of the next log line are measu
     int64_t steps, tokens;
 } window;
 
-/* ---- talking to the sinks
- * --------------------------------------------------------------------------------- */
+/* ---- talking to the sinks -------------------------------------------------------------------- */
 
 static qn_record new_record(const qn_trainer *t) {
     const qn_session *s = t->session;
@@ -65,9 +64,7 @@ static void report_step(const qn_trainer *t, const qn_step_report *step, window 
     }
 }
 
-/* ---- one step
- * -----------------------------------------------------------------------------------------------
- */
+/* ---- one step -------------------------------------------------------------------------------- */
 
 static int64_t position(const qn_trainer *t, int64_t step) {
     const qn_session *s = t->session;
@@ -122,8 +119,7 @@ static qn_status refused_step(qn_trainer *t, const qn_step_report *r, int64_t *s
     return QN_OK;
 }
 
-/* ---- evaluation and early stopping
- * -------------------------------------------------------------------------- */
+/* ---- evaluation and early stopping ----------------------------------------------------------- */
 
 static qn_status evaluate(qn_trainer *t) {
     qn_record r = new_record(t);
@@ -164,9 +160,7 @@ static void restore_best(const qn_trainer *t) {
     note(t, text);
 }
 
-/* ---- the loop
- * ------------------------------------------------------------------------------------------------
- */
+/* ---- the loop -------------------------------------------------------------------------------- */
 
 static qn_status one_step(qn_trainer *t, window *w, int64_t *skips_in_row) {
     int64_t labels;

@@ -9,8 +9,7 @@
 
 #include "engine/params.h"
 
-/* ---- data
- * ---------------------------------------------------------------------------------------- */
+/* ---- data ------------------------------------------------------------------------------------ */
 
 typedef enum qn_split { QN_SPLIT_TRAIN, QN_SPLIT_VAL, QN_SPLIT_TEST, QN_SPLIT_COUNT } qn_split;
 
@@ -45,8 +44,7 @@ typedef struct qn_source {
     void (*free)(void *self);
 } qn_source;
 
-/* ---- metrics
- * -------------------------------------------------------------------------------------- */
+/* ---- metrics --------------------------------------------------------------------------------- */
 
 enum { QN_MAX_METRICS = 48 };
 
@@ -82,8 +80,7 @@ typedef struct qn_sink {
     void (*free)(void *self);
 } qn_sink;
 
-/* ---- model, objective, optimizer, schedule, stopper: what the session and the loop call
- * ------------- */
+/* ---- model, objective, optimizer, schedule, stopper: what the session and the loop call ------ */
 
 typedef struct qn_cache { /* keys and values of one layer seen so far: (B, S, G, D) each */
     qn_value *k, *v;
@@ -156,8 +153,7 @@ typedef struct qn_stopper { /* early stopping; see optim/early_stop.c */
     double *state;
 } qn_stopper;
 
-/* ---- session.c: memory and programs of one run
- * -------------------------------------------------------- */
+/* ---- session.c: memory and programs of one run ----------------------------------------------- */
 
 typedef struct qn_session_options {
     uint64_t seed;
@@ -227,8 +223,7 @@ void qn_session_snapshot_best(qn_session *s); /* best = the present (master) wei
 void qn_session_restore_best(qn_session *s);
 double qn_session_flops_per_step(const qn_session *s);
 
-/* ---- train.c: the loop
- * --------------------------------------------------------------------------------- */
+/* ---- train.c: the loop ----------------------------------------------------------------------- */
 
 typedef enum qn_nonfinite_policy {
     QN_NONFINITE_STOP,

@@ -5,9 +5,7 @@
 #include <stdio.h>
 #include <string.h>
 
-/* ---- data
- * ------------------------------------------------------------------------------------------------
- */
+/* ---- data ------------------------------------------------------------------------------------ */
 
 enum { MAX_STRINGS = 256 };
 
@@ -106,9 +104,7 @@ qn_status qn_build_data(qn_build *b, const qn_config *c) {
     return depth > 0 ? qn_prefetch_create(&b->source, depth, &b->source) : QN_OK;
 }
 
-/* ---- model
- * -------------------------------------------------------------------------------------------------
- */
+/* ---- model ----------------------------------------------------------------------------------- */
 
 static qn_status model_config(qn_build *b, const qn_config *c) {
     qn_model_config *m = &b->model_config;
@@ -207,7 +203,7 @@ static qn_status optimizer_config(qn_build *b, const qn_config *c) {
 }
 
 static double number_or_nan(const qn_config *c, const char *key) {
-    return qn_config_is_set(c, key) ? qn_config_number(c, key) : NAN;
+    return qn_config_is_set(c, key) ? qn_config_number(c, key) : (double)NAN;
 }
 
 static qn_status early_stopping(qn_build *b, const qn_config *c) {
@@ -252,9 +248,7 @@ qn_status qn_build_model(qn_build *b, const qn_config *c) {
     return early_stopping(b, c);
 }
 
-/* ---- session
- * -------------------------------------------------------------------------------------------------
- */
+/* ---- session --------------------------------------------------------------------------------- */
 
 qn_status qn_build_params(qn_build *b, qn_params **out) {
     const qn_config *c = b->config;

@@ -7,8 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* ---- nearest names
- * ----------------------------------------------------------------------------------------- */
+/* ---- nearest names --------------------------------------------------------------------------- */
 
 enum { MAX_NAME = 32 };
 
@@ -35,9 +34,7 @@ static const char *nearer(const char *word, const char *candidate, const char *b
     return !best || d < distance(word, best) ? candidate : best;
 }
 
-/* ---- parsing
- * ------------------------------------------------------------------------------------------------
- */
+/* ---- parsing --------------------------------------------------------------------------------- */
 
 const qn_verb *qn_cli_find(const char *name) {
     for (const qn_verb *v = qn_verbs; v->name; v++) {
@@ -177,9 +174,7 @@ qn_status qn_cli_number(const qn_cli *cli, const char *option, double low, doubl
     return QN_OK;
 }
 
-/* ---- help
- * -----------------------------------------------------------------------------------------------------
- */
+/* ---- help ------------------------------------------------------------------------------------ */
 
 void qn_cli_help(const qn_verb *v) {
     if (!v) {

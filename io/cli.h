@@ -1,7 +1,7 @@
 /* cli.h — the command line: one table of verbs, one parser, one place that prints errors.
  *
- * A verb is a row: its options, its help with one worked example, and a function. Verbs print results on
- * stdout; everything about how it went is on stderr. Exit codes are those of qn_status.
+ * A verb is a row: its options, its help with one worked example, and a function. Verbs print
+ * results on stdout; everything about how it went is on stderr. Exit codes are those of qn_status.
  */
 #ifndef QN_CLI_H
 #define QN_CLI_H
@@ -29,7 +29,8 @@ typedef struct qn_cli {
     const char *program;
     int n_args; /* positional ones, the verb not included */
     const char *arg[4];
-    const char *value[QN_CLI_MAX_OPTIONS]; /* by option row; NULL = not given, "" = given without a value */
+    const char *
+        value[QN_CLI_MAX_OPTIONS]; /* by option row; NULL = not given, "" = given without a value */
     int n_sets;
     const char *set[QN_CLI_MAX_SETS];
 } qn_cli;
@@ -48,14 +49,16 @@ extern const qn_verb qn_verbs[]; /* ends with a NULL name */
 qn_status qn_cli_parse(int argc, char **argv, qn_cli *out) QN_CHECKED;
 const char *qn_cli_value(const qn_cli *cli, const char *option); /* NULL = not given */
 bool qn_cli_has(const qn_cli *cli, const char *option);
-qn_status qn_cli_int(const qn_cli *cli, const char *option, int64_t low, int64_t high, int64_t *inout) QN_CHECKED;
-qn_status qn_cli_number(const qn_cli *cli, const char *option, double low, double high, double *inout) QN_CHECKED;
+qn_status qn_cli_int(const qn_cli *cli, const char *option, int64_t low, int64_t high,
+                     int64_t *inout) QN_CHECKED;
+qn_status qn_cli_number(const qn_cli *cli, const char *option, double low, double high,
+                        double *inout) QN_CHECKED;
 /* Help of one verb, or the overview for NULL; printed on stdout. */
 void qn_cli_help(const qn_verb *verb);
 /* The name in a NULL-terminated list nearest to `word`, NULL if none is near. */
 const qn_verb *qn_cli_find(const char *name);
 
-/* ---- verbs.h's functions, one file each -------------------------------------------------------------- */
+/* ---- verbs.h's functions, one file each ------------------------------------------------------ */
 
 qn_status qn_verb_train(const qn_cli *cli);
 qn_status qn_verb_eval(const qn_cli *cli);
@@ -73,7 +76,8 @@ qn_status qn_verb_completion(const qn_cli *cli);
 qn_status qn_verb_help(const qn_cli *cli);
 
 #include "io/config.h"
-/* Loads a configuration with the command line's --set; prints all diagnostics on stderr if it fails. */
+/* Loads a configuration with the command line's --set; prints all diagnostics on stderr if it
+ * fails. */
 qn_status qn_cli_config(const qn_cli *cli, const char *path, qn_config **out) QN_CHECKED;
 
 #endif

@@ -10,8 +10,7 @@
 
 enum { KEY_MAX = 256 };
 
-/* ---- strings -----------------------------------------------------------------------------------
- */
+/* ---- strings ----------------------------------------------------------------------------- */
 
 /* Tells of a wrong ${...} at `s` inside the string `value`. */
 static void refuse_variable(qn_config *c, const char *key, const cJSON *value, const char *name,
@@ -145,8 +144,7 @@ static bool parse_bytes(const char *s, int64_t *out) {
     return false;
 }
 
-/* ---- one value ----------------------------------------------------------------------------------
- */
+/* ---- one value --------------------------------------------------------------------------- */
 
 /* What stands in the file, cut to 40 bytes; strings are called so where none is expected. */
 static void found_text(const cJSON *value, bool textual, char *text, size_t size) {
@@ -185,11 +183,12 @@ static bool in_range(const qni_key *k, double v) {
 
 static bool is_choice(const char *choices, const char *s) {
     size_t length = strlen(s);
-    for (const char *p = choices; (p = strstr(p, s)) != NULL && length > 0; p++) {
-        bool starts = p == choices || p[-1] == '|';
-        if (starts && (p[length] == '|' || p[length] == '\0')) return true;
+    for (const char *p = choices;; p++) {
+        size_t n = strcspn(p, "|");
+        if (n == length && strncmp(p, s, n) == 0) return true;
+        p += n;
+        if (!*p) return false;
     }
-    return false;
 }
 
 /* The node stays where it is in its file but becomes an exact integer. */
@@ -215,7 +214,8 @@ static bool check_number(const qni_key *k, cJSON *value) {
         }
         break;
     case QNI_DEPTH:
-        if (cJSON_IsBool(value)) make_integer(value, cJSON_IsTrue(value) ? atoll(k->fallback) : 0);
+        if (cJSON_IsBool(value))
+            make_integer(value, cJSON_IsTrue(value) ? strtoll(k->fallback, NULL, 10) : 0);
         break;
     default: break;
     }
@@ -295,8 +295,7 @@ qn_status qni_check_value(qn_config *c, int row, const char *key, cJSON *value,
     return QN_OK;
 }
 
-/* ---- objects ------------------------------------------------------------------------------------
- */
+/* ---- objects ----------------------------------------------------------------------------- */
 
 static void join(char *out, size_t size, const char *prefix, const char *name) {
     snprintf(out, size, "%s%s%.*s", prefix, *prefix ? "." : "", 120, name);

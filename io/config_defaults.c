@@ -7,8 +7,7 @@
 #include <stdio.h>
 #include <string.h>
 
-/* ---- nodes -------------------------------------------------------------------------------------
- */
+/* ---- nodes ------------------------------------------------------------------------------- */
 
 static qn_status put_json(qn_config *c, int row, const char *json) {
     qn_json_options options = {.name = "default"};
@@ -65,8 +64,7 @@ static qn_status put_string(qn_config *c, const char *key, const char *v) {
     return n.item.valuestring ? put_node(c, row, &n) : QN_ERR_OOM;
 }
 
-/* ---- computed defaults
- * ----------------------------------------------------------------------------- */
+/* ---- computed defaults ------------------------------------------------------------------- */
 
 static bool set(const qn_config *c, const char *key) { return qn_config_is_set(c, key); }
 
@@ -141,8 +139,7 @@ static qn_status fill_training(qn_config *c) {
     return put_bool(c, "early_stopping.enabled", stop);
 }
 
-/* ---- all of them
- * --------------------------------------------------------------------------------- */
+/* ---- all of them ------------------------------------------------------------------------- */
 
 /* A stated key without a meaning under the present choices would be ignored silently: an error. */
 static void refuse_meaningless(qn_config *c, int row) {
@@ -208,7 +205,7 @@ qn_status qni_config_fill(qn_config *c, const char *working_dir) {
         if (applies != QNI_YES) continue;
         const char *json = fallback_of(c, k);
         if (!c->slot[i] && !c->bad[i] && json) QN_TRY(put_json(c, i, json));
-        if (k->type == QNI_GROUPS && c->slot[i]) QN_TRY(fill_groups(c, i));
+        if (k->type == QNI_GROUPS && c->slot[i] && !c->bad[i]) QN_TRY(fill_groups(c, i));
     }
     QN_TRY(fill_run(c, working_dir));
     QN_TRY(fill_model(c));

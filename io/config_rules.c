@@ -34,6 +34,11 @@ static void check_required(qn_config *c) {
         bool needed = k->flags & QNI_REQUIRED && !strstr(k->name, "[]") && absent && !c->bad[i] &&
                       qni_config_when(c, k->only) == QNI_YES;
         if (needed) qni_report_missing(c, i, NULL);
+        int count = c->slot[i] ? cJSON_GetArraySize(c->slot[i]) : 0;
+        if (c->slot[i] && k->items && count != k->items) { /* --set has taken one away */
+            qni_report(c, NULL, false, k->name, NULL, "expected %d elements, found %d", k->items,
+                       count);
+        }
     }
     bool known = !refused(c, "train.max_steps") && !refused(c, "train.epochs");
     if (known && !set(c, "train.max_steps") && !set(c, "train.epochs")) {

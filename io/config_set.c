@@ -19,8 +19,7 @@ static void refuse_key(const assignment *a, const char *hint, const char *messag
     qni_report_at(a->c, a->source, 0, a->key_length, a->key, hint, "%s", message);
 }
 
-/* ---- the value ---------------------------------------------------------------------------------
- */
+/* ---- the value --------------------------------------------------------------------------- */
 
 /* Lets a parsed value stand in the whole assignment instead of in its right-hand side. */
 static void rebase(cJSON *item, const qn_json_source *source, size_t shift) {
@@ -64,8 +63,7 @@ static qn_status parse_value(assignment *a, const char *text, bool textual) {
     return a->value ? QN_OK : QN_ERR_OOM;
 }
 
-/* ---- elements of arrays
- * --------------------------------------------------------------------------- */
+/* ---- elements of arrays ------------------------------------------------------------------ */
 
 static cJSON *new_node(const assignment *a, int type) {
     qn_json_node *n = qn_setup_alloc(a->c->arena, sizeof *n);
@@ -152,7 +150,7 @@ static qn_status assign_element(assignment *a, int row, const char *index, int m
         c->stated[row] = true;
     }
     int count = cJSON_GetArraySize(c->slot[row]);
-    long at = strspn(index, "0123456789") < 9 ? atol(index) : LONG_MAX;
+    long at = strspn(index, "0123456789") < 9 ? strtol(index, NULL, 10) : LONG_MAX;
     if (at > count) {
         char message[96];
         snprintf(message, sizeof message, "index past the end, expected at most %d", count);
@@ -164,8 +162,7 @@ static qn_status assign_element(assignment *a, int row, const char *index, int m
                       : set_member(a, row, member, c->slot[row], old);
 }
 
-/* ---- the key -----------------------------------------------------------------------------------
- */
+/* ---- the key ----------------------------------------------------------------------------- */
 
 /* If the key has an index, cuts it there and gives the array's row and the index. */
 static int array_row(const assignment *a, char *prefix, size_t size, const char **index) {

@@ -9,8 +9,7 @@
 
 enum { NAME_MAX_BYTES = 128 };
 
-/* ---- looking up --------------------------------------------------------------------------------
- */
+/* ---- looking up -------------------------------------------------------------------------- */
 
 /* "a.groups.0.lr" becomes "a.groups[].lr". False if the result is longer than any key. */
 static bool pattern_of(const char *name, char *out, size_t size) {
@@ -65,8 +64,7 @@ bool qni_key_is_textual(const qni_key *k) {
            k->type == QNI_PATH;
 }
 
-/* ---- guessing ----------------------------------------------------------------------------------
- */
+/* ---- guessing ---------------------------------------------------------------------------- */
 
 /* Optimal string alignment distance, ignoring case: insertions, deletions, changes and swaps of
  * neighbours. Words longer than NAME_MAX_BYTES are far from everything. */
@@ -145,8 +143,7 @@ void qni_key_suggest(const char *key, char *hint, size_t size) {
     if (found >= 0) snprintf(hint, size, "did you mean `%s`?", qni_keys[found].name);
 }
 
-/* ---- telling -----------------------------------------------------------------------------------
- */
+/* ---- telling ----------------------------------------------------------------------------- */
 
 qni_interval qni_range_parse(const char *range) {
     qni_interval r = {-INFINITY, INFINITY, false, false};
@@ -154,8 +151,8 @@ qni_interval qni_range_parse(const char *range) {
     const char *comma = strchr(range, ','), *end = range + strlen(range) - 1;
     r.low_open = *range == '(';
     r.high_open = *end == ')';
-    if (strncmp(range + 1, "-inf", 4) != 0) r.low = atof(range + 1);
-    if (strncmp(comma + 1, "inf", 3) != 0) r.high = atof(comma + 1);
+    if (strncmp(range + 1, "-inf", 4) != 0) r.low = strtod(range + 1, NULL);
+    if (strncmp(comma + 1, "inf", 3) != 0) r.high = strtod(comma + 1, NULL);
     return r;
 }
 
@@ -181,7 +178,7 @@ static const char *noun(qni_key_type type) {
 /* Large round numbers as 1e+12, everything else in full. */
 static void bound_text(double v, char text[32]) {
     snprintf(text, 32, "%g", v);
-    if (fabs(v) < 1e9 || atof(text) != v) snprintf(text, 32, "%.15g", v);
+    if (fabs(v) < 1e9 || strtod(text, NULL) != v) snprintf(text, 32, "%.15g", v);
 }
 
 static void describe_range(const qni_key *k, char *text, size_t size) {

@@ -5,8 +5,7 @@
 #include "io/config.h"
 #include "io/json.h"
 
-/* ---- the table (config_keys.c)
- * ------------------------------------------------------------------- */
+/* ---- the table (config_keys.c) ----------------------------------------------------------- */
 
 typedef enum qni_key_type {
     QNI_SECTION, /* object of keys */
@@ -85,8 +84,7 @@ void qni_condition_describe(const char *condition, char *text, size_t size);
 /* The default in words: JSON, or how it follows from other keys; "" if there is none. */
 void qni_default_describe(const qni_key *k, char *text, size_t size);
 
-/* ---- a configuration being loaded
- * ------------------------------------------------------------------ */
+/* ---- a configuration being loaded -------------------------------------------------------- */
 
 struct qn_config {
     qn_setup *arena;     /* texts, nodes, the arrays below: everything but the diagnostics */
@@ -121,23 +119,25 @@ void qni_report_missing(qn_config *c, int row, const char *hint);
  */
 /* A value of row `row`; *out is its final form, or NULL when it was refused. */
 qn_status qni_check_value(qn_config *c, int row, const char *key, cJSON *value,
-                          const char *base_dir, cJSON **out);
+                          const char *base_dir, cJSON **out) QN_CHECKED;
 /* One element of a row that takes a list, or one object of QNI_GROUPS; *good = not refused. */
 qn_status qni_check_element(qn_config *c, int row, const char *key, cJSON *value,
-                            const char *base_dir, bool *good);
+                            const char *base_dir, bool *good) QN_CHECKED;
 /* The members of an object at the section `prefix` ("" = the root), into the slots. */
-qn_status qni_check_section(qn_config *c, const char *prefix, cJSON *object, const char *base_dir);
+qn_status qni_check_section(qn_config *c, const char *prefix, cJSON *object,
+                            const char *base_dir) QN_CHECKED;
 /* A value for a row that has a slot: null clears it, anything else is checked and put there. */
-qn_status qni_check_key(qn_config *c, int row, const char *key, cJSON *value, const char *base_dir);
+qn_status qni_check_key(qn_config *c, int row, const char *key, cJSON *value,
+                        const char *base_dir) QN_CHECKED;
 void qni_clear_section(qn_config *c, int section); /* takes all its keys back */
 
 /* config_set.c: one --set assignment. */
-qn_status qni_config_assign(qn_config *c, const char *assignment, const char *base_dir);
+qn_status qni_config_assign(qn_config *c, const char *assignment, const char *base_dir) QN_CHECKED;
 
 /* config_rules.c: checks what no single key shows; skips what depends on refused values. */
 void qni_config_cross_check(qn_config *c);
 
 /* config_defaults.c: refuses stated keys that have no meaning here and fills in the defaults. */
-qn_status qni_config_fill(qn_config *c, const char *working_dir);
+qn_status qni_config_fill(qn_config *c, const char *working_dir) QN_CHECKED;
 
 #endif

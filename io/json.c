@@ -25,8 +25,7 @@ typedef struct parser {
     size_t members_capacity;
 } parser;
 
-/* ---- errors ------------------------------------------------------------------------------------
- */
+/* ---- errors ------------------------------------------------------------------------------ */
 
 void qn_json_position(const qn_json_source *s, size_t offset, int64_t *line, int64_t *column) {
     int64_t l = 1, c = 1;
@@ -108,8 +107,7 @@ static qn_status check_encoding(const parser *p) {
     return QN_OK;
 }
 
-/* ---- tokens ------------------------------------------------------------------------------------
- */
+/* ---- tokens ------------------------------------------------------------------------------ */
 
 static qn_status skip_space(parser *p) {
     for (;;) {
@@ -288,8 +286,7 @@ static qn_status word(parser *p, qn_json_node *n) {
     return expected(p, "a value");
 }
 
-/* ---- containers --------------------------------------------------------------------------------
- */
+/* ---- containers -------------------------------------------------------------------------- */
 
 static qn_json_node *new_node(parser *p) {
     qn_json_node *n = qn_setup_alloc(p->arena, sizeof *n);
@@ -436,8 +433,7 @@ qn_status qn_json_parse(qn_setup *arena, const char *text, size_t length, const 
     return status;
 }
 
-/* ---- reading -----------------------------------------------------------------------------------
- */
+/* ---- reading ----------------------------------------------------------------------------- */
 
 const cJSON *qn_json_get(const cJSON *object, const char *key) {
     return cJSON_IsObject(object) ? cJSON_GetObjectItemCaseSensitive(object, key) : NULL;
@@ -468,8 +464,7 @@ bool qn_json_uint64(const cJSON *item, uint64_t *out) {
     return true;
 }
 
-/* ---- writing -----------------------------------------------------------------------------------
- */
+/* ---- writing ----------------------------------------------------------------------------- */
 
 static void line_break(qn_text *t, int indent) {
     if (indent < 0) return;

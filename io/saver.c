@@ -21,7 +21,7 @@ typedef struct saver {
 
 static void tell(const saver *s, qn_event event, const char *text) {
     qn_record r = {.step = s->step};
-    for (int i = 0; i < s->o.n_notices; i++)
+    for (int i = 0; i < *s->o.n_notices; i++)
         s->o.notices[i].emit(s->o.notices[i].self, event, &r, text);
 }
 
@@ -128,9 +128,7 @@ void qn_saver_free(qn_saver *out) {
     *out = (qn_saver){0};
 }
 
-/* ---- resuming
- * ------------------------------------------------------------------------------------------------
- */
+/* ---- resuming -------------------------------------------------------------------------------- */
 
 static qn_status compare(const qn_build *b, const char *metadata, char **changes) {
     qn_metadata m;

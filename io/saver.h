@@ -40,7 +40,7 @@ typedef struct qn_saver_options {
     int keep;
     bool background;
     const qn_sink *notices; /* told of saves and of saves that failed */
-    int n_notices;
+    const int *n_notices;   /* how many there are by then */
 } qn_saver_options;
 
 /* The saver of a training run. A save that fails costs a note, not the run; the last one's failure

@@ -11,8 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* ---- tensors
- * --------------------------------------------------------------------------------------------- */
+/* ---- tensors --------------------------------------------------------------------------------- */
 
 static qn_status add(qn_named *list, int *n, qn_setup *arena, const char *kind, const char *name,
                      qn_tensor t) {
@@ -50,8 +49,7 @@ qn_status qn_state_tensors_list(const qn_session *s, qn_setup *arena, qn_state_t
     return add(out->state, &out->n_state, arena, "buffer", "hyper", s->hyper);
 }
 
-/* ---- progress
- * ---------------------------------------------------------------------------------------------- */
+/* ---- progress -------------------------------------------------------------------------------- */
 
 typedef struct field {
     const char *name;
@@ -141,9 +139,7 @@ qn_status qn_progress_read(const char *text, qn_progress *p, qn_stopper *st) {
     return s;
 }
 
-/* ---- metadata
- * ------------------------------------------------------------------------------------------------
- */
+/* ---- metadata -------------------------------------------------------------------------------- */
 
 qn_status qn_metadata_write(const qn_build *b, char **text) {
     char *config = NULL, *vocab = NULL;

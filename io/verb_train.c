@@ -16,8 +16,7 @@
 #include <string.h>
 #include <unistd.h>
 
-/* ---- signals: a flag, looked at between steps
- * ---------------------------------------------------------- */
+/* ---- signals: a flag, looked at between steps ------------------------------------------------ */
 
 static volatile sig_atomic_t asked_to_stop; /* the status to end with; handlers may do no more */
 
@@ -36,10 +35,9 @@ static void watch_signals(void) {
     sigaction(SIGUSR1, &a, NULL);
 }
 
-/* ---- the parts
- * ------------------------------------------------------------------------------------------- */
+/* ---- the parts ------------------------------------------------------------------------------- */
 
-enum { CONSOLE, LOG, JSONL, TENSORBOARD, N_SINKS };
+enum { CONSOLE, SUMMARY, LOG, JSONL, TENSORBOARD, N_SINKS };
 
 typedef struct training {
     const qn_cli *cli;
@@ -51,8 +49,19 @@ typedef struct training {
     qn_sink sink[N_SINKS];
     int n_sinks;
     qn_trainer trainer;
-    bool resumed;
+    qn_record end; /* what the run ended with */
+    bool resumed, ended;
 } training;
+
+static void remember_end(void *self, qn_event event, const qn_record *r, const char *text) {
+    training *t = self;
+    (void)text;
+    if (event != QN_EVENT_END) return;
+    t->end = *r;
+    t->ended = true;
+}
+
+static void forget_nothing(void *self) { (void)self; }
 
 static qn_status resolved_text(const training *t, const char *name,
                                qn_status (*write)(const qn_config *, char **)) {
@@ -126,6 +135,7 @@ static qn_status open_sinks(training *t) {
     char path[QN_PATH_MAX];
     QN_TRY(qn_sink_console(&console, &t->sink[t->n_sinks]));
     t->n_sinks++;
+    t->sink[t->n_sinks++] = (qn_sink){.self = t, .emit = remember_end, .free = forget_nothing};
     QN_TRY(qn_path_format(path, sizeof path, "%s/train.log", t->path));
     QN_TRY(qn_sink_log(path, &console.log, &t->sink[CONSOLE], &t->sink[t->n_sinks]));
     t->n_sinks++;
@@ -169,9 +179,7 @@ static qn_status cut_logs(const training *t, int64_t step) {
     return qn_checkpoint_set_aside(t->path, step);
 }
 
-/* ---- the run
- * -----------------------------------------------------------------------------------------------
- */
+/* ---- the run --------------------------------------------------------------------------------- */
 
 static qn_status resume(training *t) {
     char warning[QN_MESSAGE_MAX] = "", *changes = NULL, text[160];
@@ -248,7 +256,7 @@ static qn_status prepare(training *t) {
                               .keep = (int)qn_config_int(t->config, "checkpoint.keep"),
                               .background = qn_config_boolean(t->config, "checkpoint.async"),
                               .notices = t->sink,
-                              .n_notices = N_SINKS};
+                              .n_notices = &t->n_sinks};
     QN_TRY(qn_saver_create(&saver, &t->build, &t->saver));
     QN_TRY(resume(t));
     QN_TRY(copy_config(t));
@@ -260,10 +268,14 @@ static qn_status prepare(training *t) {
 static void conclude(const training *t) {
     char path[QN_PATH_MAX];
     qn_status s = qn_report_write(t->path);
-    if (s != QN_OK)
+    if (s != QN_OK) {
         fprintf(stderr, "quern: the report could not be written: %s\n", qn_error_message());
-    s = qn_path_format(path, sizeof path, "%s/report.html", t->path);
-    if (s == QN_OK) fprintf(stderr, "report: %s\n", path);
+    } else {
+        s = qn_path_format(path, sizeof path, "%s/report.html", t->path);
+    }
+    char *text = qn_summary_text(&t->end, s == QN_OK ? path : NULL);
+    if (text) fputs(text, stderr);
+    qn_free(text);
 }
 
 static qn_status run(training *t) {
@@ -287,8 +299,12 @@ qn_status qn_verb_train(const qn_cli *cli) {
     qn_error error;
     qn_error_get(status, &error);
     qn_saver_free(&t.saver); /* first: it tells the sinks */
-    for (int i = 0; i < t.n_sinks; i++) t.sink[i].free(t.sink[i].self);
-    if (t.n_sinks == N_SINKS || t.n_sinks == TENSORBOARD) conclude(&t);
+    while (t.n_sinks > 0) {  /* the console last: the others tell it what they drop */
+        t.n_sinks--;
+        t.sink[t.n_sinks].free(t.sink[t.n_sinks].self);
+        t.sink[t.n_sinks] = (qn_sink){0};
+    }
+    if (t.ended) conclude(&t);
     qn_build_free(&t.build);
     qn_run_dir_close(t.dir);
     qn_config_free(t.config);

@@ -14,9 +14,10 @@
 extern "C" {
 #endif
 
-/* ---- status -------------------------------------------------------------------------------- */
+/* ---- status ---------------------------------------------------------------------------------- */
 
 /* One list: name, process exit code, text. Exit codes are part of the command line's contract. */
+/* clang-format off */
 #define QN_STATUS_MAP(X)                                                                          \
     X(OK, 0, "ok")                                                                                \
     X(ERR_INTERNAL, 1, "internal error (a bug in Quern)")                                         \
@@ -33,6 +34,7 @@ extern "C" {
     X(ERR_NONFINITE, 5, "non-finite loss or gradient")                                            \
     X(ERR_REQUEUE, 75, "saved, please requeue")                                                   \
     X(ERR_INTERRUPTED, 130, "interrupted and saved")
+/* clang-format on */
 
 typedef enum qn_status {
 #define QNI_X(name, exit_code, text) QN_##name,
@@ -42,14 +44,14 @@ typedef enum qn_status {
 } qn_status;
 
 #if defined(__GNUC__)
-#define QN_CHECKED __attribute__((warn_unused_result))
+#define QN_CHECKED           __attribute__((warn_unused_result))
 #define QN_PRINTF(fmt, args) __attribute__((format(printf, fmt, args)))
 #else
 #define QN_CHECKED
 #define QN_PRINTF(fmt, args)
 #endif
 
-/* ---- dtype --------------------------------------------------------------------------------- */
+/* ---- dtype ----------------------------------------------------------------------------------- */
 
 typedef enum qn_dtype {
     QN_F32,
@@ -64,7 +66,7 @@ typedef enum qn_dtype {
 
 #define QN_DTYPE_BIT(dt) (1u << (unsigned)(dt))
 
-/* ---- tensor -------------------------------------------------------------------------------- */
+/* ---- tensor ---------------------------------------------------------------------------------- */
 
 enum { QN_MAX_DIMS = 6, QN_MAX_IN = 12, QN_MAX_OUT = 8 };
 
@@ -78,7 +80,7 @@ typedef struct qn_tensor {
     int64_t stride[QN_MAX_DIMS];
 } qn_tensor;
 
-/* ---- call and op row ----------------------------------------------------------------------- */
+/* ---- call and op row ------------------------------------------------------------------------- */
 
 typedef enum qn_device {
     QN_REF,  /* plain C: the meaning of the op */
@@ -92,25 +94,25 @@ struct qn_op;
 /* One recorded call: a kernel's argument, the tape's node, the unit of trace, test and benchmark. */
 typedef struct qn_call {
     const struct qn_op *op;
-    const char *scope;               /* dotted path it was recorded in, "" at top level */
-    const qn_tensor *in[QN_MAX_IN];  /* NULL where an optional slot is absent */
-    qn_tensor *out[QN_MAX_OUT];      /* NULL where an optional slot is absent */
-    const void *attrs;               /* the op's attribute struct: plain data */
-    uint32_t accumulate;             /* bit i: out[i] += result instead of out[i] = result */
-    uint64_t rng_key;                /* XXH3(seed, scope, site); only ops that draw numbers use it */
-    int threads;                     /* upper bound of threads the call may use, >= 1 */
-    size_t scratch_bytes;            /* asked for by infer; 64-byte aligned */
+    const char *scope;              /* dotted path it was recorded in, "" at top level */
+    const qn_tensor *in[QN_MAX_IN]; /* NULL where an optional slot is absent */
+    qn_tensor *out[QN_MAX_OUT];     /* NULL where an optional slot is absent */
+    const void *attrs;              /* the op's attribute struct: plain data */
+    uint32_t accumulate;            /* bit i: out[i] += result instead of out[i] = result */
+    uint64_t rng_key;               /* XXH3(seed, scope, site); only ops that draw numbers use it */
+    int threads;                    /* upper bound of threads the call may use, >= 1 */
+    size_t scratch_bytes;           /* asked for by infer; 64-byte aligned */
     void *scratch;
-    void *state;                     /* what prepare made, NULL without prepare */
-    void *stream;                    /* CUDA stream; NULL on the CPU */
+    void *state;  /* what prepare made, NULL without prepare */
+    void *stream; /* CUDA stream; NULL on the CPU */
 } qn_call;
 
 typedef qn_status qn_kernel(const qn_call *call);
 
 /* How an output's storage may relate to the inputs'. The planner believes only this. */
 typedef enum qn_alias {
-    QN_FRESH = 0,      /* shares storage with no input */
-    QN_UPDATES = 255   /* read-modify-write of storage the caller passes in */
+    QN_FRESH = 0,    /* shares storage with no input */
+    QN_UPDATES = 255 /* read-modify-write of storage the caller passes in */
 } qn_alias;
 #define QN_MAY_REUSE(slot) ((qn_alias)(1 + (slot))) /* may take over in[slot]'s storage */
 
@@ -128,12 +130,12 @@ typedef struct qn_op {
     int n_in, n_out;
     const char *in_name[QN_MAX_IN];
     const char *out_name[QN_MAX_OUT];
-    uint32_t optional_in;          /* bit i: in[i] may be NULL */
-    uint32_t optional_out;         /* bit i: out[i] may be NULL; absent unless asked for */
+    uint32_t optional_in;            /* bit i: in[i] may be NULL */
+    uint32_t optional_out;           /* bit i: out[i] may be NULL; absent unless asked for */
     unsigned char alias[QN_MAX_OUT]; /* qn_alias per output */
-    uint32_t can_accumulate;       /* bit i: out[i] honours call->accumulate */
+    uint32_t can_accumulate;         /* bit i: out[i] honours call->accumulate */
     size_t attr_bytes;
-    uint32_t cpu_dtypes;           /* QN_DTYPE_BIT mask of in[0] dtypes run[QN_CPU] takes; others run REF */
+    uint32_t cpu_dtypes; /* QN_DTYPE_BIT mask of in[0] dtypes run[QN_CPU] takes; others run REF */
 
     /* Checks inputs and attributes, then writes dtype, ndim, shape and (contiguous) strides of every
      * present output that is not QN_UPDATES, and call->scratch_bytes. Touches no data. */
@@ -146,7 +148,7 @@ typedef struct qn_op {
     void (*cost)(const qn_call *call, qn_cost *cost);
 } qn_op;
 
-/* ---- Philox4x32-10 (Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2, 3") -------- */
+/* ---- Philox4x32-10 (Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2, 3") ------- */
 
 typedef struct qn_u32x4 {
     uint32_t v[4];

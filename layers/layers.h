@@ -9,8 +9,7 @@
 
 #include "engine/train.h"
 
-/* ---- init.c, dense.c: declaring and recording the common pieces
- * ----------------------------------------- */
+/* ---- init.c, dense.c: declaring and recording the common pieces ------------------------------ */
 
 typedef struct qn_init {
     qn_init_kind kind;
@@ -35,8 +34,7 @@ qn_value *qn_dense(qn_graph *g, const char *path, qn_value *x, qn_activation act
 /* PyTorch's default for nn.Linear: U(-1/sqrt(in), 1/sqrt(in)) for weight and bias. */
 qn_init qn_init_torch_linear(int64_t in);
 
-/* ---- normalization.c
- * --------------------------------------------------------------------------------------- */
+/* ---- normalization.c ------------------------------------------------------------------------- */
 
 typedef enum qn_norm_kind { QN_LAYER_NORM, QN_RMS_NORM } qn_norm_kind;
 /* Adds PATH.weight (C) = 1 and, for LayerNorm with bias, PATH.bias (C) = 0. No weight decay. */
@@ -47,8 +45,7 @@ qn_status qn_norm_declare(qn_params *p, const char *path, const char *hf, qn_nor
 qn_value *qn_norm(qn_graph *g, const char *path, qn_norm_kind kind, double eps, qn_value *x,
                   qn_value *residual, qn_value **sum);
 
-/* ---- transformer.c: the pre-norm decoder block both families share
- * ------------------------------------------- */
+/* ---- transformer.c: the pre-norm decoder block both families share --------------------------- */
 
 typedef struct qn_model_config {
     const char *type; /* "mlp", "gpt2", "llama" */
@@ -84,8 +81,7 @@ qn_value *qn_self_attention(qn_graph *g, const qn_block *b, int layer, qn_value 
 qn_value *qn_feed_forward(qn_graph *g, const qn_block *b, int layer, qn_value *x,
                           qn_value *residual);
 
-/* ---- models and objectives
- * -------------------------------------------------------------------------------------- */
+/* ---- models and objectives ------------------------------------------------------------------- */
 
 /* Each fills a qn_model whose self is the config, which must outlive it. Sizes are checked by
  * io/config.c. */

@@ -8,8 +8,7 @@
 
 #include "engine/train.h"
 
-/* ---- adamw.c, sgd.c
- * ------------------------------------------------------------------------------------- */
+/* ---- adamw.c, sgd.c -------------------------------------------------------------------------- */
 
 typedef struct qn_optimizer_config {
     const char *type; /* "adamw", "sgd" */
@@ -25,8 +24,7 @@ void qn_optimizer_sgd(const qn_optimizer_config *c, qn_optimizer *out);
 qn_status qn_optimizer_create(const qn_optimizer_config *c,
                               qn_optimizer *out) QN_CHECKED; /* by c->type */
 
-/* ---- schedule.c
- * ------------------------------------------------------------------------------------------- */
+/* ---- schedule.c ------------------------------------------------------------------------------ */
 
 /* factor(s) of the base rate at optimizer step s = 0, 1, …:
  *   warm-up   s < w:  (s + 1) / w, so that no step is wasted at rate zero
@@ -41,8 +39,7 @@ typedef struct qn_schedule_config {
 } qn_schedule_config;
 qn_status qn_schedule_create(const qn_schedule_config *c, qn_schedule *out) QN_CHECKED;
 
-/* ---- early_stop.c
- * ------------------------------------------------------------------------------------------ */
+/* ---- early_stop.c ---------------------------------------------------------------------------- */
 
 typedef enum qn_patience_unit {
     QN_PATIENCE_EVALS,

@@ -362,6 +362,18 @@ static void directories_are_walked(void **state) {
     expect_error(t, QN_ERR_DATA, "found no file of such a name");
 }
 
+static void directories_nest_64_deep(void **state) {
+    fixture *t = *state;
+    char path[600];
+    int n = snprintf(path, sizeof path, "%s/d", t->dir);
+    put(t, 0, "d", NULL);
+    for (int depth = 0; depth < 66; depth++) {
+        assert_int_equal(mkdir(path, 0700), 0);
+        n += snprintf(path + n, sizeof path - (size_t)n, "/d");
+    }
+    expect_error(t, QN_ERR_DATA, "found more than 64 nested directories");
+}
+
 static void by_file_puts_whole_files(void **state) {
     fixture *t = *state;
     enum { FILES = 40 };
@@ -474,6 +486,17 @@ static void bad_options(void **state) {
     t->o.block_size = 0;
     expect_error(t, QN_ERR_CONFIG, "block_size 0");
     t->o.block_size = 4;
+    t->o.vocab_size = -1;
+    expect_error(t, QN_ERR_CONFIG, "vocab_size -1");
+    t->o.vocab_size = 0;
+    t->o.type = (qn_data_type)17;
+    expect_error(t, QN_ERR_CONFIG, "type 17");
+    t->o.type = QN_DATA_TEXT;
+    t->o.paths[QN_SPLIT_TRAIN].n = 2;
+    t->o.vocabulary = QN_VOCAB_CHAR;
+    t->o.separator = "-\xFF";
+    expect_error(t, QN_ERR_CONFIG, "the separator is not UTF-8 at byte 1");
+    t->o.separator = NULL;
     t->o.paths[QN_SPLIT_TRAIN].n = 0;
     expect_error(t, QN_ERR_CONFIG, "found no path");
     t->o.paths[QN_SPLIT_TRAIN].n = 1;
@@ -560,6 +583,7 @@ int main(void) {
         cmocka_unit_test_setup_teardown(characters, setup, teardown),
         cmocka_unit_test_setup_teardown(wide_vocabularies, setup, teardown),
         cmocka_unit_test_setup_teardown(directories_are_walked, setup, teardown),
+        cmocka_unit_test_setup_teardown(directories_nest_64_deep, setup, teardown),
         cmocka_unit_test_setup_teardown(by_file_puts_whole_files, setup, teardown),
         cmocka_unit_test_setup_teardown(random_pieces, setup, teardown),
         cmocka_unit_test_setup_teardown(identity_is_that_of_the_content, setup, teardown),

@@ -4,9 +4,11 @@
 #include "tests/harness.h"
 
 #include <dirent.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 #include <zlib.h>
@@ -189,6 +191,25 @@ static void damaged_input_is_named(void **state) {
     expect_error(t, QN_ERR_DATA, "the file is empty");
 }
 
+/* A disk that fills up while unpacking: an error that names the file, no remains in the cache. */
+static void no_room_for_the_cache(void **state) {
+    fixture *t = *state;
+    struct rlimit before, limit;
+    char path[1024];
+    assert_int_equal(getrlimit(RLIMIT_FSIZE, &before), 0);
+    void (*handler)(int) = signal(SIGXFSZ, SIG_IGN);
+    const rlim_t room[] = {0, 1000, LENGTH, LENGTH + 47};
+    for (size_t i = 0; i < sizeof room / sizeof room[0]; i++) {
+        limit = (struct rlimit){room[i], before.rlim_max};
+        assert_int_equal(setrlimit(RLIMIT_FSIZE, &limit), 0);
+        expect_error(t, QN_ERR_IO, t->cache);
+        assert_int_equal(setrlimit(RLIMIT_FSIZE, &before), 0);
+    }
+    signal(SIGXFSZ, handler);
+    check(t);
+    entry(t, path, sizeof path); /* the entry and nothing else */
+}
+
 static void cache_directories(void **state) {
     fixture *t = *state;
     char file[600], cache[700];
@@ -233,6 +254,7 @@ int main(void) {
         cmocka_unit_test_setup_teardown(damaged_entries_are_replaced, setup, teardown),
         cmocka_unit_test_setup_teardown(several_members, setup, teardown),
         cmocka_unit_test_setup_teardown(damaged_input_is_named, setup, teardown),
+        cmocka_unit_test_setup_teardown(no_room_for_the_cache, setup, teardown),
         cmocka_unit_test_setup_teardown(cache_directories, setup, teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -224,15 +224,29 @@ static void same_bytes_as_without(void **state) {
 
 /* ---- failing allocations --------------------------------------------------------------------- */
 
-/* Runs in a process of its own: 0 = all went well, 4 = clean out of memory, anything else is a bug.
- */
+static qn_status open_items(const char *path, qn_source *s, qn_vocab **v) {
+    qn_data_options o = {.type = QN_DATA_IDX, .division = QN_DATA_RANDOM, .val_fraction = 0.25};
+    char labels[4096];
+    snprintf(labels, sizeof labels, "%s.labels", path);
+    o.images[0] = path;
+    o.labels[0] = labels;
+    return qn_data_open(&o, s, v);
+}
+
+static bool ends_in(const char *path, const char *end) {
+    size_t n = strlen(path), m = strlen(end);
+    return n >= m && strcmp(path + n - m, end) == 0;
+}
+
+/* Runs in a process of its own: 0 = all went well, 4 = clean out of memory, all else is a bug. */
 static int probe(const char *path) {
     qn_source s;
     qn_vocab *v = NULL;
     int32_t x[64], y[64];
     void *dst[] = {x, y};
     int64_t labels;
-    qn_status status = open_text(path, &s, &v);
+    bool text = !ends_in(path, ".idx");
+    qn_status status = text ? open_text(path, &s, &v) : open_items(path, &s, &v);
     if (status != QN_OK) return v ? 1 : qn_status_exit_code(status);
     qn_source wrapped = s;
     status = qn_prefetch_create(&s, 1, &wrapped);
@@ -241,8 +255,8 @@ static int probe(const char *path) {
     wrapped.free(wrapped.self);
     char *json = NULL;
     qn_vocab *back = NULL;
-    if (status == QN_OK) status = qn_vocab_save(v, &json);
-    if (status == QN_OK) status = qn_vocab_load(json, &back);
+    if (status == QN_OK && text) status = qn_vocab_save(v, &json);
+    if (status == QN_OK && text) status = qn_vocab_load(json, &back);
     qn_free(json);
     qn_vocab_free(back);
     qn_vocab_free(v);
@@ -264,20 +278,40 @@ static int run_probe(const char *path, int fail_at) {
     return WEXITSTATUS(result);
 }
 
+static void check_probe(const char *path) {
+    int n = 1, code;
+    while ((code = run_probe(path, n)) != 0) {
+        if (code != 4) fail_msg("%s, allocation %d: exit code %d", path, n, code);
+        assert_true(++n < 500);
+    }
+    assert_true(n > 10);
+}
+
 /* Sanitizers also look for leaks in each of these processes. */
 static void every_allocation_may_fail(void **state) {
-    const char *data =
-        qn_test_data("tinyshakespeare/input.txt.gz"); /* the cache is on the path too */
-    char *path = write_text(*state);
-    for (int k = 0; k < (data ? 2 : 1); k++) {
-        int n = 1, code;
-        while ((code = run_probe(k ? data : path, n)) != 0) {
-            if (code != 4) fail_msg("allocation %d: exit code %d", n, code);
-            assert_true(++n < 500);
-        }
-        assert_true(n > 20);
+    const char *dir = *state, *packed = qn_test_data("tinyshakespeare/input.txt.gz");
+    static const unsigned char images[] = {0, 0, 8, 2, 0, 0, 0, 4, 0, 0, 0, 1, 1, 2, 3, 4};
+    static const unsigned char labels[] = {0, 0, 8, 1, 0, 0, 0, 4, 0, 1, 0, 1};
+    char path[1024];
+    char *text = write_text(dir);
+    check_probe(text);
+    for (int i = 0; i < 20; i++) { /* a directory: walked, joined by separators */
+        snprintf(path, sizeof path, "%s/text-%d.txt", dir, i);
+        FILE *f = fopen(path, "w");
+        assert_true(f && fprintf(f, "text %d of some length", i) > 0 && fclose(f) == 0);
     }
-    qn_free(path);
+    check_probe(dir);
+    snprintf(path, sizeof path, "%s/text-*.txt", dir);
+    check_probe(path);
+    snprintf(path, sizeof path, "%s/a.idx.labels", dir);
+    FILE *f = fopen(path, "wb");
+    assert_true(f && fwrite(labels, 1, sizeof labels, f) == sizeof labels && fclose(f) == 0);
+    path[strlen(path) - strlen(".labels")] = '\0';
+    f = fopen(path, "wb");
+    assert_true(f && fwrite(images, 1, sizeof images, f) == sizeof images && fclose(f) == 0);
+    check_probe(path);
+    if (packed) check_probe(packed); /* last: it fills the cache beside the text */
+    qn_free(text);
 }
 
 static int setup(void **state) {

@@ -4,8 +4,10 @@
 #include "tests/harness.h"
 
 #include <fcntl.h>
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -234,6 +236,35 @@ static void writer_refuses_bad_content(void **state) {
     assert_int_equal(qn_tokens_write(path, &c), QN_ERR_IO);
 }
 
+/* A disk that fills up at any byte leaves the file that was there. */
+static void full_disk_keeps_the_old_file(void **state) {
+    unsigned char p[2048], q[2048];
+    char path[600];
+    struct rlimit before, limit;
+    const int32_t ids[] = {1, 2, 3};
+    snprintf(path, sizeof path, "%s/own.bin", (char *)*state);
+    int64_t n = write_own(path, 1000, true, true, p);
+    assert_int_equal(getrlimit(RLIMIT_FSIZE, &before), 0);
+    void (*handler)(int) = signal(SIGXFSZ, SIG_IGN);
+    qn_tokens_content c = {.ids = ids, .count = 3, .vocab_size = 4};
+    for (rlim_t room = 0; room < 134; room += 19) {
+        limit = (struct rlimit){room, before.rlim_max};
+        assert_int_equal(setrlimit(RLIMIT_FSIZE, &limit), 0);
+        qn_status status = qn_tokens_write(path, &c);
+        assert_int_equal(setrlimit(RLIMIT_FSIZE, &before), 0);
+        assert_int_equal(status, QN_ERR_IO);
+        assert_int_equal(read_file(path, q, sizeof q), n);
+        assert_memory_equal(p, q, (size_t)n);
+    }
+    signal(SIGXFSZ, handler);
+    qn_assert_ok(qn_tokens_write(path, &c));
+    assert_int_equal(read_file(path, q, sizeof q), 134);
+    assert_int_equal(rmdir(*state), -1);
+    assert_int_equal(unlink(path), 0);
+    assert_int_equal(rmdir(*state), 0); /* no temporary file is left */
+    assert_int_equal(mkdir(*state, 0700), 0);
+}
+
 /* ---- sources --------------------------------------------------------------------------------- */
 
 static void write_bytes(const char *path, const void *p, int64_t n) {
@@ -358,6 +389,7 @@ int main(void) {
         cmocka_unit_test_setup_teardown(own_format_round_trips, setup, teardown),
         cmocka_unit_test_setup_teardown(own_format_header_is_strict, setup, teardown),
         cmocka_unit_test_setup_teardown(writer_refuses_bad_content, setup, teardown),
+        cmocka_unit_test_setup_teardown(full_disk_keeps_the_old_file, setup, teardown),
         cmocka_unit_test_setup_teardown(masked_targets_are_ignored, setup, teardown),
         cmocka_unit_test_setup_teardown(windows_cross_files, setup, teardown),
         cmocka_unit_test_setup_teardown(files_beyond_4_gib, setup, teardown),

@@ -32,8 +32,7 @@ static char *round_trip(const char *text, size_t length, const qn_json_options *
     return out;
 }
 
-/* ---- accepted ----------------------------------------------------------------------------------
- */
+/* ---- accepted ---------------------------------------------------------------------------- */
 
 /* Written values agree with what Python's json module reads, checked when the table was made. */
 static const struct {
@@ -84,8 +83,7 @@ static void test_accepted(void **state) {
     }
 }
 
-/* ---- refused -----------------------------------------------------------------------------------
- */
+/* ---- refused ----------------------------------------------------------------------------- */
 
 static const struct {
     const char *text;
@@ -207,8 +205,7 @@ static void test_marked_duplicates(void **state) {
     qn_setup_free(arena);
 }
 
-/* ---- limits ------------------------------------------------------------------------------------
- */
+/* ---- limits ------------------------------------------------------------------------------ */
 
 static void test_depth(void **state) {
     (void)state;
@@ -263,8 +260,7 @@ static void test_size(void **state) {
     free(text);
 }
 
-/* ---- numbers -----------------------------------------------------------------------------------
- */
+/* ---- numbers ----------------------------------------------------------------------------- */
 
 static void test_integers(void **state) {
     (void)state;
@@ -353,8 +349,7 @@ static void test_locale(void **state) {
     qn_setup_free(arena);
 }
 
-/* ---- positions and damage ----------------------------------------------------------------------
- */
+/* ---- positions and damage ---------------------------------------------------------------- */
 
 static void test_positions(void **state) {
     (void)state;
