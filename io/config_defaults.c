@@ -130,7 +130,9 @@ static qn_status fill_training(qn_config *c) {
     QN_TRY(put_int(c, "generate.seed", qn_config_int(c, "run.seed")));
     int64_t steps = qn_config_int(c, "train.max_steps");
     double ratio = qn_config_number(c, "scheduler.warmup_ratio");
-    QN_TRY(put_int(c, "scheduler.warmup_steps", llround(ratio * (double)steps)));
+    if (steps || ratio == 0) { /* a part of epochs is known once the data is */
+        QN_TRY(put_int(c, "scheduler.warmup_steps", llround(ratio * (double)steps)));
+    }
     if (steps) QN_TRY(put_int(c, "scheduler.decay_steps", steps));
     bool stop = false;
     for (int i = 0; i < qni_key_count; i++) {

@@ -250,7 +250,7 @@ const qni_key qni_keys[] = {
      .computed = "warmup_ratio * train.max_steps if stated, else 0", .unit = "steps",
      .doc = "Steps over which the learning rate rises from zero."},
     {"scheduler.warmup_ratio", QNI_NUMBER, .range = "[0,1]",
-     .doc = "The same as a part of train.max_steps."},
+     .doc = "The same as a part of the whole run."},
     {"scheduler.min_lr", QNI_NUMBER, .range = "[0,inf)", .only = "scheduler.type=linear|cosine",
      .fallback = "0",
      .doc = "Where the learning rate ends; at most optimizer.lr."},

@@ -163,9 +163,6 @@ static void check_schedule(qn_config *c) {
         warmup != llround(ratio * (double)steps)) {
         qni_report(c, qni_config_get(c, "scheduler.warmup_ratio"), true, "scheduler.warmup_ratio",
                    NULL, "expected it to agree with warmup_steps, or only one of the two");
-    } else if (ratio > 0 && !steps && !refused(c, "train.max_steps")) {
-        qni_report(c, qni_config_get(c, "scheduler.warmup_ratio"), true, "scheduler.warmup_ratio",
-                   "state scheduler.warmup_steps instead", "expected train.max_steps beside it");
     }
     if (steps && warmup > steps) {
         qni_report(c, place(c, "scheduler.warmup_steps", "train.max_steps"), false,

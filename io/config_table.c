@@ -132,8 +132,10 @@ void qni_key_suggest(const char *key, char *hint, size_t size) {
         const char *other = qni_key_leaf(k);
         size_t length = section_length(k->name);
         bool same = length == section && strncmp(k->name, pattern, section) == 0;
+        int most = tolerance(strlen(leaf)) - (same ? 0 : 1);
+        if (abs((int)strlen(leaf) - (int)strlen(other)) > most) continue;
         int d = distance(leaf, strlen(leaf), other, strlen(other));
-        if (!same && d > tolerance(strlen(leaf)) - 1) continue;
+        if (d > most) continue;
         d = 2 * d + (same ? 0 : 1);
         if (d < best) {
             best = d;

@@ -176,9 +176,6 @@ static const struct {
      "c.json:2:34: error: scheduler.warmup_ratio: expected it to agree with warmup_steps, or only "
      "one of the two",
      NULL},
-    {"{" MODEL "," DATA ",\"train\": {\"epochs\": 1},\n\"scheduler\": {\"warmup_ratio\": 0.5}}",
-     "c.json:2:15: error: scheduler.warmup_ratio: expected train.max_steps beside it",
-     "state scheduler.warmup_steps instead"},
     {"{" MODEL "," DATA "," TRAIN ",\n\"scheduler\": {\"type\": \"cosine\", \"warmup_steps\": 9, "
      "\"decay_steps\": 8}}",
      "c.json:2:67: error: scheduler.decay_steps: expected at least warmup_steps = 9, found 8",
