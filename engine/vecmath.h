@@ -7,7 +7,7 @@
  * library's do.
  *
  *   qn_expf_fast      1.02 ulp
- *   qn_logf_fast      1.2 ulp
+ *   qn_logf_fast      0.86 ulp
  *   qn_tanhf_fast     2.50 ulp
  *   qn_erff_fast      1.34 ulp
  *   qn_sigmoidf_fast  2.41 ulp

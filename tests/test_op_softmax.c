@@ -23,7 +23,7 @@ static void sizes(void **state) {
         qn_check_case(&c);
         c.op = &qn_op_softmax_bwd;
         c.in[1] = c.in[0];
-        c.tol_f32 = 0x1p-17; /* y is not normalised here: the dot product grows with the width */
+        c.tol_f32 = 0x1p-15; /* y does not sum to 1 here: the dot product reaches 70 */
         c.tol_bf16 = 0x1p-6;
         qn_check_case(&c);
     }
