@@ -1,7 +1,7 @@
 /* test_product_threads.c — many small products at once keep their bits.
  *
- * Quern calls a BLAS from several threads at a time. A BLAS built without locks hands two callers the same
- * work buffer now and then; this finds it within a few thousand products.
+ * Quern calls a BLAS from several threads at a time. A BLAS built without locks hands two callers
+ * the same work buffer now and then; this finds it within a few thousand products.
  */
 #include "tests/harness.h"
 

@@ -550,7 +550,7 @@ static void test_checked_replay_names_the_first_bad_output(void **state) {
     compiled c = compile(&graphs[N_GRAPHS - 1], &s, (options){0});
     qn_assert_ok(qn_program_replay_checked(c.program, report, sizeof report));
     assert_string_equal(report, "");
-    s.w[7] = NAN;
+    s.w[7] = (double)NAN;
     qn_assert_ok(qn_program_replay_checked(c.program, report, sizeof report));
     assert_non_null(strstr(report, "blocks.0 linear:y element 1 = "));
     compiled_free(&c);
