@@ -24,8 +24,7 @@ bool qn_activation_parse(const char *name, qn_activation *out) {
     return false;
 }
 
-/* ---- activation --------------------------------------------------------------------------------
- */
+/* ---- activation ------------------------------------------------------------------------------ */
 
 static qn_activation kind_of(const qn_call *c) {
     return ((const qn_activation_attrs *)c->attrs)->kind;
@@ -135,8 +134,7 @@ qn_value *qn_activate(qn_tape *t, qn_value *x, qn_activation kind) {
     return qn_tape_emit(t, &qn_op_activation, &x, &y, 0, &attrs, NULL) == QN_OK ? y : NULL;
 }
 
-/* ---- swiglu -------------------------------------------------------------------------------------
- */
+/* ---- swiglu ---------------------------------------------------------------------------------- */
 
 static qn_status swiglu_infer(qn_call *c) {
     QN_TRY(qni_require_float(c, 2));

@@ -8,8 +8,7 @@
 
 #include <string.h>
 
-/* ---- broadcasting ------------------------------------------------------------------------------
- */
+/* ---- broadcasting ---------------------------------------------------------------------------- */
 
 static int64_t axis_size(const qn_tensor *t, int ndim, int axis) { /* axis of the broadcast shape */
     int own = axis - (ndim - t->ndim);
@@ -47,8 +46,7 @@ static qn_tensor broadcast(const qn_tensor *t, const qn_tensor *as) {
     return v;
 }
 
-/* ---- binary bodies ------------------------------------------------------------------------------
- */
+/* ---- binary bodies --------------------------------------------------------------------------- */
 
 typedef enum binary { ADD, SUB, MUL, DIV } binary;
 
@@ -103,8 +101,7 @@ static void one_flop_cost(const qn_call *c, qn_cost *cost) {
     cost->flops += (double)qn_tensor_count(c->out[0]);
 }
 
-/* ---- gradients of broadcasting
- * ------------------------------------------------------------------- */
+/* ---- gradients of broadcasting --------------------------------------------------------------- */
 
 static qn_value *emit_binary(qn_tape *t, const qn_op *op, qn_value *a, qn_value *b, qn_value *out) {
     if (!a || !b) return NULL;
@@ -228,8 +225,7 @@ qn_value *qn_div(qn_tape *t, qn_value *a, qn_value *b) {
     return emit_binary(t, &qn_op_div, a, b, NULL);
 }
 
-/* ---- scale
- * --------------------------------------------------------------------------------------- */
+/* ---- scale ----------------------------------------------------------------------------------- */
 
 static qn_status float_like_infer(qn_call *c) {
     QN_TRY(qni_require_float(c, 0));
@@ -292,8 +288,7 @@ qn_value *qn_scale(qn_tape *t, qn_value *x, double factor, double shift) {
     return y;
 }
 
-/* ---- unary
- * --------------------------------------------------------------------------------------- */
+/* ---- unary ----------------------------------------------------------------------------------- */
 
 static qn_status check_unary(const qn_call *c) {
     qn_unary kind = ((const qn_unary_attrs *)c->attrs)->kind;
@@ -460,8 +455,7 @@ qn_value *qn_unary_op(qn_tape *t, qn_value *x, qn_unary kind) {
     return y;
 }
 
-/* ---- fill
- * ---------------------------------------------------------------------------------------- */
+/* ---- fill ------------------------------------------------------------------------------------ */
 
 static qn_status fill_infer(qn_call *c) {
     const qn_fill_attrs *f = c->attrs;

@@ -10,8 +10,7 @@
 #include "engine/op_shared.h"
 #include "engine/tape_internal.h"
 
-/* ---- slots -------------------------------------------------------------------------------------
- */
+/* ---- slots ----------------------------------------------------------------------------------- */
 
 typedef struct norm { /* what both forward ops work on; RMS has no b and no mean */
     const qn_tensor *x, *residual, *w, *b;
@@ -70,8 +69,7 @@ static grad_layout layout_of(const norm_grad *f, int threads) {
     return l;
 }
 
-/* ---- infer --------------------------------------------------------------------------------------
- */
+/* ---- infer ----------------------------------------------------------------------------------- */
 
 static qn_dtype statistics_dtype(const qn_tensor *x) {
     return x->dtype == QN_F64 ? QN_F64 : QN_F32;
@@ -121,8 +119,7 @@ static qn_status norm_bwd_infer(qn_call *c) {
     return QN_OK;
 }
 
-/* ---- REF
- * ------------------------------------------------------------------------------------------ */
+/* ---- REF ------------------------------------------------------------------------------------- */
 
 static qn_status norm_ref(const qn_call *c) {
     norm f = norm_of(c);
@@ -193,8 +190,7 @@ static qn_status norm_bwd_ref(const qn_call *c) {
     return QN_OK;
 }
 
-/* ---- CPU
- * -------------------------------------------------------------------------------------------- */
+/* ---- CPU ------------------------------------------------------------------------------------- */
 
 static bool dense_rows(const qn_tensor *t) {
     return !t || t->ndim == 0 || t->shape[t->ndim - 1] <= 1 || t->stride[t->ndim - 1] == 1;
@@ -377,8 +373,7 @@ static qn_status norm_bwd_cpu(const qn_call *c) {
     return QN_OK;
 }
 
-/* ---- gradient, rows
- * ------------------------------------------------------------------------------------ */
+/* ---- gradient, rows -------------------------------------------------------------------------- */
 
 static qn_status pass_to_both(qn_tape *t, qn_node *n, qn_value *d) {
     QN_TRY(qn_grad_pass(t, n->in[0], d));

@@ -6,8 +6,7 @@
 #include "engine/op_shared.h"
 #include "engine/tape_internal.h"
 
-/* ---- shapes ------------------------------------------------------------------------------------
- */
+/* ---- shapes ---------------------------------------------------------------------------------- */
 
 typedef struct extent {
     int64_t outer, n, inner;
@@ -71,8 +70,7 @@ static qn_status reduce_infer(qn_call *c) {
     return QN_OK;
 }
 
-/* ---- bodies -------------------------------------------------------------------------------------
- */
+/* ---- bodies ---------------------------------------------------------------------------------- */
 
 static qn_status reduce_ref(const qn_call *c) {
     const qn_reduce_attrs *a = c->attrs;
@@ -173,8 +171,7 @@ static qn_status reduce_cpu(const qn_call *c) {
 
 static void reduce_cost(const qn_call *c, qn_cost *cost) { qni_cost(c, cost, 1.0); }
 
-/* ---- gradient
- * ------------------------------------------------------------------------------------ */
+/* ---- gradient -------------------------------------------------------------------------------- */
 
 /* Of the maximum: dx is dy at the first maximum of each reduced run (a NaN counts as one), else 0.
  */

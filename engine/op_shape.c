@@ -8,8 +8,7 @@
 
 #include <string.h>
 
-/* ---- moving elements
- * ----------------------------------------------------------------------------- */
+/* ---- moving elements ------------------------------------------------------------------------- */
 
 /* dst (+)= src, elementwise over equal shapes, any dtypes and strides. */
 static void move_ref(const qn_tensor *src, const qn_tensor *dst, bool adds) {
@@ -42,8 +41,7 @@ static void move_cpu(const qn_call *c, const qn_tensor *src, const qn_tensor *ds
     }
 }
 
-/* ---- cast and copy
- * -------------------------------------------------------------------------------- */
+/* ---- cast and copy --------------------------------------------------------------------------- */
 
 static qn_status cast_infer(qn_call *c) {
     qn_dtype dt = ((const qn_cast_attrs *)c->attrs)->dtype;
@@ -124,8 +122,7 @@ qn_value *qn_contiguous(qn_tape *t, qn_value *x) {
     return qn_tape_emit(t, &qn_op_copy, &x, &y, 0, NULL, NULL) == QN_OK ? y : NULL;
 }
 
-/* ---- concat
- * ---------------------------------------------------------------------------------------- */
+/* ---- concat ---------------------------------------------------------------------------------- */
 
 static qn_status concat_infer(qn_call *c) {
     const qn_concat_attrs *a = c->attrs;
@@ -227,8 +224,7 @@ qn_value *qn_concat(qn_tape *t, qn_value *const *x, int count, int axis) {
     return qn_tape_emit(t, &qn_op_concat, in, &y, 0, &attrs, NULL) == QN_OK ? y : NULL;
 }
 
-/* ---- views
- * ----------------------------------------------------------------------------------------- */
+/* ---- views ----------------------------------------------------------------------------------- */
 
 qn_value *qn_reshape(qn_tape *t, qn_value *x, int ndim, const int64_t *shape) {
     if (!x || qn_tape_status(t) != QN_OK) return NULL;

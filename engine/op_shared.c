@@ -1,8 +1,7 @@
 /* op_shared.c — shape checks, costs, and the walk that turns elementwise calls into float rows. */
 #include "engine/op_shared.h"
 
-/* ---- infer -------------------------------------------------------------------------------------
- */
+/* ---- infer ----------------------------------------------------------------------------------- */
 
 void qni_describe(qn_call *c, int slot, qn_dtype dt, int ndim, const int64_t *shape) {
     if (c->out[slot]) *c->out[slot] = qn_tensor_make(NULL, dt, ndim, shape);
@@ -51,8 +50,7 @@ qn_status qni_require_last_axis(const qn_call *c, int slot, int of) {
                    qn_tensor_describe(v, a, sizeof a), c->op->in_name[of], (long long)width);
 }
 
-/* ---- cost
- * ---------------------------------------------------------------------------------------- */
+/* ---- cost ------------------------------------------------------------------------------------ */
 
 void qni_cost(const qn_call *c, qn_cost *cost, double flops_per_element) {
     const qn_tensor *size = c->op->n_in > 0 ? c->in[0] : c->out[0];
@@ -65,8 +63,7 @@ void qni_cost(const qn_call *c, qn_cost *cost, double flops_per_element) {
     cost->flops += flops_per_element * (double)qn_tensor_count(size);
 }
 
-/* ---- spans
- * ----------------------------------------------------------------------------------------- */
+/* ---- spans ----------------------------------------------------------------------------------- */
 
 enum { TASK_ELEMENTS = 32768 };
 
@@ -149,8 +146,7 @@ void qni_store_row(void *data, qn_dtype dt, int64_t offset, int64_t n, const flo
     }
 }
 
-/* ---- random rows
- * ----------------------------------------------------------------------------------- */
+/* ---- random rows ----------------------------------------------------------------------------- */
 
 /* A counter per lane of the vector unit: qn_philox's rounds over arrays. */
 const uint32_t *qni_draw_row(uint64_t key, uint64_t step, uint64_t first, int64_t n,

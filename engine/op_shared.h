@@ -10,8 +10,7 @@
 
 #include "engine/vecmath.h"
 
-/* ---- infer -------------------------------------------------------------------------------------
- */
+/* ---- infer ----------------------------------------------------------------------------------- */
 
 /* Describes out[slot], if present, as a contiguous tensor. */
 void qni_describe(qn_call *c, int slot, qn_dtype dt, int ndim, const int64_t *shape);
@@ -27,15 +26,13 @@ qn_status qni_require_axis(const qn_call *c, int slot) QN_CHECKED; /* in[slot] i
 /* in[slot], if present, is a vector as long as in[of]'s last axis. */
 qn_status qni_require_last_axis(const qn_call *c, int slot, int of) QN_CHECKED;
 
-/* ---- cost
- * ---------------------------------------------------------------------------------------- */
+/* ---- cost ------------------------------------------------------------------------------------ */
 
 /* Every operand once, an accumulated output twice; flops per element of in[0], or of out[0]
  * without. */
 void qni_cost(const qn_call *c, qn_cost *cost, double flops_per_element);
 
-/* ---- REF
- * ------------------------------------------------------------------------------------------ */
+/* ---- REF ------------------------------------------------------------------------------------- */
 
 static inline bool qni_adds(const qn_call *c, int slot) { return c->accumulate >> slot & 1u; }
 
@@ -45,8 +42,7 @@ static inline void qni_put(const qn_call *c, int slot, int64_t i, double v) {
     qn_tensor_set(c->out[slot], i, v);
 }
 
-/* ---- spans
- * ----------------------------------------------------------------------------------------- */
+/* ---- spans ----------------------------------------------------------------------------------- */
 
 enum { QNI_SPAN = 1024, QNI_WALK_TENSORS = 6 };
 
@@ -91,8 +87,7 @@ static inline void qni_store(const qni_walk *w, int k, const int64_t *offset, in
     }
 }
 
-/* ---- random rows
- * ----------------------------------------------------------------------------------- */
+/* ---- random rows ----------------------------------------------------------------------------- */
 
 enum { QNI_DRAWS = QNI_SPAN + 8 };
 

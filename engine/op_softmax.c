@@ -19,8 +19,7 @@ static qn_status softmax_infer(qn_call *c) {
     return QN_OK;
 }
 
-/* ---- REF
- * ------------------------------------------------------------------------------------------ */
+/* ---- REF ------------------------------------------------------------------------------------- */
 
 static qn_status softmax_ref(const qn_call *c) {
     const qn_tensor *x = c->in[0];
@@ -49,8 +48,7 @@ static qn_status softmax_bwd_ref(const qn_call *c) {
     return QN_OK;
 }
 
-/* ---- CPU
- * ------------------------------------------------------------------------------------------- */
+/* ---- CPU ------------------------------------------------------------------------------------- */
 
 static void softmax_row(int64_t n, const float *x, float *y) {
     float most = -INFINITY, sum = 0.0f;
@@ -117,8 +115,7 @@ static qn_status softmax_cpu(const qn_call *c) {
     return QN_OK;
 }
 
-/* ---- gradient, rows
- * ---------------------------------------------------------------------------------- */
+/* ---- gradient, rows -------------------------------------------------------------------------- */
 
 static qn_status softmax_backward(qn_tape *t, qn_node *n) {
     qn_value *dy = qn_grad_of(t, n->out[0]), *dx = dy ? qn_grad_slot(t, n->in[0]) : NULL;

@@ -11,8 +11,7 @@
 
 enum { BLOCK = 16 * QNI_SPAN };
 
-/* ---- segments -----------------------------------------------------------------------------------
- */
+/* ---- segments -------------------------------------------------------------------------------- */
 
 typedef struct piece {
     int64_t first, count;
@@ -57,8 +56,7 @@ static qn_status require_vector(const qn_call *c, int slot, qn_dtype dt, int64_t
                    (long long)n);
 }
 
-/* ---- grad_norm
- * ------------------------------------------------------------------------------------ */
+/* ---- grad_norm ------------------------------------------------------------------------------- */
 
 static qn_status grad_norm_infer(qn_call *c) {
     const qn_tensor *g = c->in[0];
@@ -127,8 +125,7 @@ qn_value *qn_grad_norm(qn_tape *t, qn_value *grads, const qn_segment *segments, 
     return y;
 }
 
-/* ---- guard
- * ------------------------------------------------------------------------------------------ */
+/* ---- guard ----------------------------------------------------------------------------------- */
 
 static qn_status require_state(const qn_call *c, int slot) {
     return require_vector(c, slot, QN_F64, QN_GUARD_STATE);
@@ -186,8 +183,7 @@ qn_value *qn_guard(qn_tape *t, qn_value *loss, qn_value *norm, qn_value *state,
     return qn_tape_emit(t, &qn_op_guard, in, outs, 0, attrs, NULL) == QN_OK ? outs[0] : NULL;
 }
 
-/* ---- what both optimizers share
- * ---------------------------------------------------------------------- */
+/* ---- what both optimizers share -------------------------------------------------------------- */
 
 /* Slots: adamw weights, master, grads, m, v, hyper, guard, rng; sgd the same without v. */
 typedef struct update {
@@ -272,8 +268,7 @@ static void put_weight(const update *u, int64_t i, double p) {
     if (u->master != u->weights) qn_tensor_set(u->weights, i, qn_tensor_get(u->master, i));
 }
 
-/* ---- the rules
- * ------------------------------------------------------------------------------------------ */
+/* ---- the rules ------------------------------------------------------------------------------- */
 
 static void adamw_element(const update *u, const qn_segment *s, int64_t i) {
     const qn_update_attrs *a = u->a;

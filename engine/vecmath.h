@@ -45,8 +45,7 @@ QN_INLINE float qni_float_of_bits(uint32_t u) {
 /* 2^n for n in [-126, 127], as bits. */
 QN_INLINE float qni_exp2_int(int32_t n) { return qni_float_of_bits((uint32_t)(n + 127) << 23); }
 
-/* ---- exponential family -----------------------------------------------------------------------
- */
+/* ---- exponential family ---------------------------------------------------------------------- */
 
 /* x = n ln 2 + r with |r| <= ln(2)/2; *q = exp(r) - 1. Needs |x| < 2^22; a NaN reaches *q. */
 QN_INLINE int32_t qni_exp_split(float x, float *q) {
@@ -89,8 +88,7 @@ QN_INLINE float qn_tanhf_fast(float x) {
     return copysignf(-e / (2.0f + e), x);
 }
 
-/* ---- logarithm ---------------------------------------------------------------------------------
- */
+/* ---- logarithm ------------------------------------------------------------------------------- */
 
 QN_INLINE float qn_logf_fast(float x) {
     bool tiny = x < FLT_MIN;
@@ -114,8 +112,7 @@ QN_INLINE float qn_logf_fast(float x) {
     return x >= 0.0f ? y : NAN;
 }
 
-/* ---- error function ----------------------------------------------------------------------------
- */
+/* ---- error function -------------------------------------------------------------------------- */
 
 QN_INLINE float qn_erff_fast(float x) {
     float t = fabsf(x);
@@ -142,8 +139,7 @@ QN_INLINE float qn_erff_fast(float x) {
     return copysignf(t < 1.0f ? a : b, x);
 }
 
-/* ---- activations: value and derivative ----------------------------------------------------------
- */
+/* ---- activations: value and derivative ------------------------------------------------------- */
 
 /* 2 sqrt(2/pi) and its cubic coefficient: 0.5 (1 + tanh u) = sigmoid(2u) with
  * 2u = x (QNI_GELU_1 + QNI_GELU_3 x^2), which does not cancel for negative x. */
@@ -253,8 +249,7 @@ static inline void qn_act_grad_row_f32(qn_activation kind, int64_t n, const floa
     }
 }
 
-/* ---- bf16 rows
- * ------------------------------------------------------------------------------------ */
+/* ---- bf16 rows ------------------------------------------------------------------------------- */
 
 static inline void qn_bf16_load_row(const uint16_t *src, int64_t n, float *dst) {
 #pragma omp simd

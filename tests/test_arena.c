@@ -1,7 +1,7 @@
 /* test_arena.c — set-up allocations, failure injection, bump arenas, device arenas, checked sums.
  *
- * Failure injection is read from the environment once per process, so that test runs this executable
- * again with QUERN_FAIL_ALLOC set; the child answers with its exit status.
+ * Failure injection is read from the environment once per process, so that test runs this
+ * executable again with QUERN_FAIL_ALLOC set; the child answers with its exit status.
  */
 #include "tests/harness.h"
 

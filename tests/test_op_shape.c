@@ -67,8 +67,7 @@ static void concat(void **state) {
     assert_string_equal(qn_error_message(), "concat along axis 1: x1 is f32[3,3], x0 is f32[2,3]");
 }
 
-/* ---- views, through a tape ---------------------------------------------------------------------
- */
+/* ---- views, through a tape ------------------------------------------------------------------- */
 
 static qn_tape *new_tape(void) {
     qn_tape *t;

@@ -11,7 +11,7 @@
 
 enum { N = 4 };
 
-/* ---- three steps of four parameters, lr 0.1, 0.05, 0.02: PyTorch f64 ------------------------------ */
+/* ---- three steps of four parameters, lr 0.1, 0.05, 0.02: PyTorch f64 ------------------------- */
 
 static const double start[N] = {0.5, -1.25, 2.0, 0.75};
 static const double gradient[3][N] = {
@@ -101,7 +101,7 @@ static void segments_freeze_and_scale(void **unused) {
     for (int i = 0; i < N; i++) qn_assert_close(s.w[i], want[i], 1e-15, "weight");
 }
 
-/* ---- every body, every precision, odd sizes --------------------------------------------------------- */
+/* ---- every body, every precision, odd sizes -------------------------------------------------- */
 
 static qn_case_input vector(int64_t n, int fixed, qn_fill_kind fill, double value) {
     return (qn_case_input){.present = true,
@@ -190,7 +190,7 @@ static void stochastic_rounding_is_unbiased(void **unused) {
     free(g);
 }
 
-/* ---- guard ------------------------------------------------------------------------------------------- */
+/* ---- guard ----------------------------------------------------------------------------------- */
 
 static void guard_once(const qn_guard_attrs *a, double loss, double norm, double *s) {
     qn_tensor tl = qn_tensor_make(&loss, QN_F64, 0, NULL),
@@ -261,7 +261,7 @@ static void guard_in_every_precision(void **unused) {
     qn_check_case(&c);
 }
 
-/* ---- refusals ----------------------------------------------------------------------------------------- */
+/* ---- refusals -------------------------------------------------------------------------------- */
 
 static void refuses(void **unused) {
     (void)unused;

@@ -1,7 +1,7 @@
 /* test_vecmath.c — the float functions against f64 libm in units in the last place, and bf16 rows.
  *
- * The bounds in vecmath.h hold for all 2^32 floats; here every 4,099th is tried (a prime, so that all
- * exponents and low bits are met) and the special values one by one.
+ * The bounds in vecmath.h hold for all 2^32 floats; here every 4,099th is tried (a prime, so that
+ * all exponents and low bits are met) and the special values one by one.
  */
 #include "engine/vecmath.h"
 #include "tests/harness.h"
