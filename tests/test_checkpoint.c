@@ -217,6 +217,31 @@ static void test_replace(void **state) {
     qn_test_dir_remove(dir);
 }
 
+/* RUN/final holds the model alone; exporting again replaces it. */
+static void test_export(void **state) {
+    (void)state;
+    char *dir = qn_test_dir();
+    fixture *f = fixture_make(5), *got = fixture_make(-1);
+    qn_checkpoint_info info = info_of(5);
+    for (int round = 0; round < 2; round++) {
+        qn_checkpoint *c = NULL;
+        f->u8[0] = (uint8_t)(100 + round);
+        qn_assert_ok(qn_checkpoint_export(dir, &info, f->model, N_MODEL));
+        qn_assert_ok(qn_path_format(path_buffer, sizeof path_buffer, "%s/final", dir));
+        qn_assert_ok(qn_checkpoint_open(path_buffer, QN_CHECKPOINT_ALL, &c));
+        assert_int_equal(qn_checkpoint_count(c, QN_CHECKPOINT_STATE), 0);
+        qn_assert_ok(qn_checkpoint_load(c, QN_CHECKPOINT_MODEL, got->model, N_MODEL));
+        assert_int_equal(got->u8[0], 100 + round);
+        assert_memory_equal(got->big, f->big, sizeof f->big);
+        qn_checkpoint_close(c);
+    }
+    qn_assert_ok(qn_path_format(path_buffer, sizeof path_buffer, "%s/final.tmp", dir));
+    assert_false(qn_path_exists(path_buffer));
+    free(f);
+    free(got);
+    qn_test_dir_remove(dir);
+}
+
 static void test_bad_arguments(void **state) {
     (void)state;
     char *dir = qn_test_dir();
@@ -762,21 +787,14 @@ static void test_inspect(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_round_trip),
-        cmocka_unit_test(test_digest),
-        cmocka_unit_test(test_replace),
-        cmocka_unit_test(test_bad_arguments),
-        cmocka_unit_test(test_model_differs),
-        cmocka_unit_test(test_fallback),
-        cmocka_unit_test(test_set_aside),
-        cmocka_unit_test(test_foreign_hdf5),
-        cmocka_unit_test(test_manifest_refusals),
-        cmocka_unit_test(test_retention),
-        cmocka_unit_test(test_best_link),
-        cmocka_unit_test(test_writer_thread),
-        cmocka_unit_test(test_writer_synchronous),
-        cmocka_unit_test(test_writer_error),
-        cmocka_unit_test(test_inspect),
+        cmocka_unit_test(test_round_trip),    cmocka_unit_test(test_digest),
+        cmocka_unit_test(test_replace),       cmocka_unit_test(test_export),
+        cmocka_unit_test(test_bad_arguments), cmocka_unit_test(test_model_differs),
+        cmocka_unit_test(test_fallback),      cmocka_unit_test(test_set_aside),
+        cmocka_unit_test(test_foreign_hdf5),  cmocka_unit_test(test_manifest_refusals),
+        cmocka_unit_test(test_retention),     cmocka_unit_test(test_best_link),
+        cmocka_unit_test(test_writer_thread), cmocka_unit_test(test_writer_synchronous),
+        cmocka_unit_test(test_writer_error),  cmocka_unit_test(test_inspect),
     };
     return cmocka_run_group_tests_name("checkpoint", tests, NULL, NULL);
 }
