@@ -366,9 +366,9 @@ static qn_status linear_backward(qn_tape *t, qn_node *node) {
     if (!dy) return qn_tape_status(t);
     qn_value *dpre = dy;
     if (attrs->activation != QN_ACT_NONE) {
-        qn_value *in[2] = {qn_node_save(t, node, PRE), dy}, *out[1] = {NULL};
+        qn_value *in[2] = {dy, qn_node_save(t, node, PRE)}, *out[1] = {NULL};
         qn_activation_attrs a = {attrs->activation};
-        if (!in[0]) return qn_tape_status(t);
+        if (!in[1]) return qn_tape_status(t);
         QN_TRY(qn_tape_emit(t, &qn_op_activation_bwd, in, out, 0, &a, NULL));
         dpre = out[0];
     }

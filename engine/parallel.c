@@ -11,6 +11,7 @@
 #ifdef _OPENMP
 #include <omp.h>
 #else
+#include <cblas.h>
 #include <pthread.h>
 #endif
 
@@ -30,6 +31,7 @@ int qn_parallel_max_threads(void) {
 void qn_parallel_for(int threads, int64_t n, qn_task *body, void *ctx) {
     if (threads > n) threads = (int)n;
     if (threads <= 1) {
+        omp_set_num_threads(1); /* a library called from here stays on this thread too */
         for (int64_t i = 0; i < n; i++) body(ctx, i);
         return;
     }
@@ -71,6 +73,7 @@ static void *work(void *arg) {
 void qn_parallel_for(int threads, int64_t n, qn_task *body, void *ctx) {
     region r = {.body = body, .ctx = ctx, .n = n};
     worker w[MAX_THREADS];
+    openblas_set_num_threads(1); /* each call stays on the thread it is made from */
     if (threads > n) threads = (int)n;
     if (threads > MAX_THREADS) threads = MAX_THREADS;
     int started = 1;

@@ -184,6 +184,9 @@ static qn_status finish(qn_config *c, const char *const *sets, int n_sets) {
     if (!getcwd(here, sizeof here)) {
         return qn_fail(QN_ERR_IO, "working directory: %s", strerror(errno));
     }
+    if (!qn_utf8_valid(here, strlen(here))) { /* it becomes a part of run.dir */
+        return qn_fail(QN_ERR_CONFIG, "working directory: expected a name in UTF-8");
+    }
     for (int i = 0; i < n_sets; i++) QN_TRY(qni_config_assign(c, sets[i], here));
     if (c->broken) return QN_OK; /* what is missing may be in what could not be read */
     QN_TRY(qni_config_fill(c, here));

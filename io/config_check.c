@@ -242,7 +242,13 @@ static qn_status check_scalar(qn_config *c, int row, const char *key, cJSON *val
         break;
     default: *good = check_number(k, value);
     }
-    if (!*good) refuse(c, row, key, value, element);
+    if (!*good) {
+        refuse(c, row, key, value, element);
+    } else if (s && cJSON_IsString(value) &&
+               !qn_utf8_valid(value->valuestring, strlen(value->valuestring))) {
+        *good = false; /* from --set, the environment or the name of a directory */
+        qni_report(c, value, false, key, NULL, "found bytes that are not UTF-8");
+    }
     return QN_OK;
 }
 

@@ -94,6 +94,15 @@ static size_t utf8_length(const unsigned char *s, size_t left) {
     return second_wrong ? 0 : n;
 }
 
+bool qn_utf8_valid(const char *text, size_t length) {
+    const unsigned char *s = (const unsigned char *)text;
+    for (size_t i = 0, n; i < length; i += n) {
+        n = utf8_length(s + i, length - i);
+        if (n == 0) return false;
+    }
+    return true;
+}
+
 static qn_status check_encoding(const parser *p) {
     const unsigned char *s = (const unsigned char *)p->text;
     if (p->length >= 3 && memcmp(s, "\xEF\xBB\xBF", 3) == 0) {

@@ -55,6 +55,9 @@ typedef struct qn_json_options { /* {0} is what files other than configurations 
 qn_status qn_json_parse(qn_setup *arena, const char *text, size_t length, const qn_json_options *o,
                         cJSON **root) QN_CHECKED;
 
+/* Whether the bytes are UTF-8 as JSON wants it: no overlong form, no surrogate. */
+bool qn_utf8_valid(const char *text, size_t length);
+
 /* The members of an object by exact name; NULL if object is no object or has no such member. */
 const cJSON *qn_json_get(const cJSON *object, const char *key);
 /* The value as an exact integer: written as one, or a number without fraction up to 2^53. False,

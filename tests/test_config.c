@@ -103,6 +103,8 @@ static const struct {
     {"optimizer={\"lr\": 1, \"lr\": 2}", "--set:1:21: error: optimizer.lr: duplicate key"},
     {"optimizer=3", "--set:1:11: error: optimizer: expected object, or one of its keys"},
     {"extends=x.json", "--set:1:1: error: extends: belongs into a file and cannot be set"},
+    {"generate.prompt=a\xFFz",
+     "--set:1:17: error: generate.prompt: found bytes that are not UTF-8"},
     {"device=\"cpu", "--set:1:8: error: device: string without end, expected `\"`"},
 };
 

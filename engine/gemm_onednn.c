@@ -1,9 +1,10 @@
-/* gemm_bf16.c — bf16 tiles by oneDNN, where the CPU has instructions for them.
+/* gemm_onednn.c — f32 products and bf16 tiles by oneDNN, on the calling thread.
  *
- * A primitive per tile shape (at most four: inner, right, lower, corner), made once for one thread
- * and run with workspace of ours, so that any number of tasks may share it. oneDNN threads through
- * OpenMP; it is held to the calling thread by setting its team size to one around every call. A
- * build without OpenMP has no such handle and does not use the library.
+ * oneDNN threads through OpenMP; it is held to the calling thread by setting its team size to one
+ * around every call. A build without OpenMP has no such handle and does not use the library.
+ *
+ * bf16: a primitive per tile shape (at most four: inner, right, lower, corner), made once and run with
+ * workspace of ours, so that any number of tasks may share it.
  */
 #include "engine/gemm.h"
 
@@ -26,6 +27,19 @@ struct qni_bf16 {
     shape shapes[SHAPES];
     dnnl_stream_t streams[]; /* one per thread */
 };
+
+bool qni_onednn_sgemm(bool a_trans, bool b_trans, int64_t m, int64_t n, int64_t k, float alpha,
+                      const float *a, int64_t lda, const float *b, int64_t ldb, float beta,
+                      float *c, int64_t ldc) {
+    if (m == 0 || n == 0) return true;
+    if (k == 0) return false; /* the library leaves C as it is */
+    int team = omp_get_max_threads();
+    omp_set_num_threads(1);
+    dnnl_status_t status = dnnl_sgemm(a_trans ? 'T' : 'N', b_trans ? 'T' : 'N', m, n, k, alpha, a,
+                                      lda, b, ldb, beta, c, ldc);
+    omp_set_num_threads(team);
+    return status == dnnl_success;
+}
 
 bool qni_bf16_available(void) {
 #if defined(__x86_64__)
@@ -179,6 +193,14 @@ bool qni_bf16_tile(const qni_bf16 *p, int64_t m, int64_t n, const void *a, const
 }
 
 #else
+
+bool qni_onednn_sgemm(bool a_trans, bool b_trans, int64_t m, int64_t n, int64_t k, float alpha,
+                      const float *a, int64_t lda, const float *b, int64_t ldb, float beta,
+                      float *c, int64_t ldc) {
+    (void)a_trans, (void)b_trans, (void)m, (void)n, (void)k, (void)alpha, (void)a, (void)lda;
+    (void)b, (void)ldb, (void)beta, (void)c, (void)ldc;
+    return false;
+}
 
 bool qni_bf16_available(void) { return false; }
 
