@@ -1,8 +1,7 @@
 /* fuzz_config.c — libFuzzer harness: the JSON parser and everything that loads a configuration.
  *
  * An input is a configuration, then, each after a NUL byte, up to four --set assignments. What is
- * accepted must survive being written and read back. With clang and libclang-rt, from the repository
- * root:
+ * accepted must survive being written and read back. With clang and libclang-rt, from the root:
  *   clang -std=c11 -D_GNU_SOURCE -I. -O1 -g -fsanitize=fuzzer,address,undefined \
  *     tests/fuzz_config.c io/config*.c io/json.c io/text_buffer.c engine/status.c engine/arena.c \
  *     -lcjson -lm -o fuzz_config

@@ -185,6 +185,31 @@ static void test_extends(void **state) {
     qn_free(d);
 }
 
+/* A bare file name is in the working directory. */
+static void test_relative(void **state) {
+    (void)state;
+    char path[128], before[4096], real[4096], expected[4200];
+    qn_config *c;
+    char *d;
+    write_file("here.json", "{" MODEL ", " DATA ", " TRAIN ", \"eval\": null}", path);
+    assert_non_null(realpath(directory, real));
+    assert_non_null(getcwd(before, sizeof before));
+    assert_int_equal(chdir(directory), 0);
+    qn_status status = qn_config_load("here.json", NULL, 0, &c, &d);
+    assert_int_equal(chdir(before), 0);
+    if (status != QN_OK) fail_msg("%s", d ? d : "");
+    snprintf(expected, sizeof expected, "%s/x.txt", real);
+    assert_string_equal(qn_config_string(c, "data.path.0"), expected);
+    snprintf(expected, sizeof expected, "%s/runs", real);
+    assert_string_equal(qn_config_string(c, "run.dir"), expected);
+    assert_true(qn_config_is_stated(c, "data.path.0"));
+    assert_int_equal(qn_config_count(c, "train.max_steps"), 0);
+    qn_config_free(c);
+    snprintf(path, sizeof path, "%s/none", directory);
+    assert_int_equal(qn_config_load_text("x", "{}", 2, path, NULL, 0, &c, &d), QN_ERR_IO);
+    assert_null(d);
+}
+
 static void test_unreadable(void **state) {
     (void)state;
     char path[128];
@@ -408,15 +433,11 @@ static void test_allocation_failures(void **state) {
 int main(int argc, char **argv) {
     if (argc == 3 && strcmp(argv[1], "use-everything") == 0) return use_everything(argv[2]);
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_set_values),
-        cmocka_unit_test(test_wrong_sets),
-        cmocka_unit_test(test_extends),
-        cmocka_unit_test(test_unreadable),
-        cmocka_unit_test(test_variables),
-        cmocka_unit_test(test_defaults),
-        cmocka_unit_test(test_resolved_is_stable),
-        cmocka_unit_test(test_diff),
-        cmocka_unit_test(test_allocation_failures),
+        cmocka_unit_test(test_set_values), cmocka_unit_test(test_wrong_sets),
+        cmocka_unit_test(test_extends),    cmocka_unit_test(test_relative),
+        cmocka_unit_test(test_unreadable), cmocka_unit_test(test_variables),
+        cmocka_unit_test(test_defaults),   cmocka_unit_test(test_resolved_is_stable),
+        cmocka_unit_test(test_diff),       cmocka_unit_test(test_allocation_failures),
     };
     return cmocka_run_group_tests_name("config", tests, make_directory, remove_directory);
 }

@@ -124,6 +124,16 @@ static const struct {
      "c.json:2:14: error: objective: expected \"lm\" for model.type \"gpt2\", found "
      "\"classify\"",
      NULL},
+    {"{\"model\": {\"type\": \"mlp\"}, \"data\": {\"type\": \"idx\", \"images\": \"a\", "
+     "\"labels\": \"b\"}, " TRAIN ",\n\"objective\": \"lm\"}",
+     "c.json:2:14: error: objective: expected \"classify\" or \"regress\" for model.type \"mlp\", "
+     "found \"lm\"",
+     NULL},
+    {"{\"model\": {\"type\": \"mlp\"}, \"data\": {\"type\": \"idx\", \"images\": \"a\", "
+     "\"labels\": \"b\"}, "
+     "\"train\": {\"epochs\": 1,\n\"label_smoothing\": 0.1}, \"objective\": \"regress\"}",
+     "c.json:2:20: error: train.label_smoothing: expected 0 for objective \"regress\"", NULL},
+    {"{\"extends\": 3}", "c.json:1:13: error: extends: expected path (string), found 3", NULL},
     {"{\"model\": {\"type\": \"mlp\"}," DATA "," TRAIN "}",
      "c.json:1:44: error: data.type: expected \"idx\" for model.type \"mlp\", found \"text\"",
      NULL},
