@@ -2,6 +2,7 @@
 #include "engine/gemm.h"
 #include "engine/op_shared.h"
 
+#include <cblas.h>
 #include <limits.h>
 #include <stdatomic.h>
 #include <string.h>
@@ -103,12 +104,20 @@ void qni_gemm_release(qni_bf16 *primitives) { qni_bf16_free(primitives); }
 /* ---- library calls ----------------------------------------------------------------------------
  */
 
+static CBLAS_TRANSPOSE flag(bool trans) { return trans ? CblasTrans : CblasNoTrans; }
+
 void qni_sgemm(bool a_trans, bool b_trans, int64_t m, int64_t n, int64_t k, float alpha,
                const float *a, int64_t lda, const float *b, int64_t ldb, float beta, float *c,
                int64_t ldc) {
     if (qni_onednn_sgemm(a_trans, b_trans, m, n, k, alpha, a, lda, b, ldb, beta, c, ldc)) return;
-    qni_plain_product(QN_F32, a_trans, b_trans, m, n, k, (double)alpha, a, lda, b, ldb,
-                      (double)beta, c, ldc);
+    cblas_sgemm(CblasRowMajor, flag(a_trans), flag(b_trans), (int)m, (int)n, (int)k, alpha, a,
+                (int)lda, b, (int)ldb, beta, c, (int)ldc);
+}
+
+static void product_f64(const qni_gemm *g, int64_t m, int64_t n, double alpha, const double *a,
+                        const double *b, double beta, double *c, int64_t ldc) {
+    cblas_dgemm(CblasRowMajor, flag(g->a_trans), flag(g->b_trans), (int)m, (int)n, (int)g->k, alpha,
+                a, (int)g->lda, b, (int)g->ldb, beta, c, (int)ldc);
 }
 
 /* rows x cols of bf16 at row stride ld, as adjacent floats. */
@@ -184,8 +193,8 @@ static void tile_in_place(const run *r, const tile *t) {
     const qni_gemm_job *j = r->job;
     double beta = j->add ? 1.0 : 0.0;
     if (r->g->dtype == QN_F64) {
-        qni_plain_product(QN_F64, r->g->a_trans, r->g->b_trans, t->m, t->n, r->g->k, j->alpha, t->a,
-                          r->g->lda, t->b, r->g->ldb, beta, t->c, j->ldc);
+        product_f64(r->g, t->m, t->n, j->alpha, (const double *)t->a, (const double *)t->b, beta,
+                    (double *)t->c, j->ldc);
     } else {
         qni_sgemm(r->g->a_trans, r->g->b_trans, t->m, t->n, r->g->k, (float)j->alpha,
                   (const float *)t->a, r->g->lda, (const float *)t->b, r->g->ldb, (float)beta,

@@ -2,13 +2,10 @@
  *
  * C (m,n) = alpha op(A) op(B), cut into tiles by shape alone; a tile is one single-threaded library
  * call, so the bits do not depend on the thread count. f32 goes through oneDNN, bf16 too where the
- * CPU multiplies bf16 and otherwise through f32 panels; f64 and builds without oneDNN take the plain
- * product of gemm_plain.c. What follows a product (bias, activation, residual, rounding,
+ * CPU multiplies bf16 and otherwise through f32 panels; f64 and builds without oneDNN go through
+ * OpenBLAS. (On tiles of 256 to 512 oneDNN's f32 product is some 10 % faster: 107 against 95
+ * GFLOP/s per core, AVX-512.) What follows a product (bias, activation, residual, rounding,
  * accumulation) happens on the tile while it is in cache.
- *
- * Why not a BLAS: OpenBLAS without threads of its own hands two concurrent callers the same work
- * buffer, and on tiles of 256 to 512 it is 5 to 10 % slower than oneDNN (97 against 106 GFLOP/s per
- * core, AVX-512).
  */
 #ifndef QN_GEMM_H
 #define QN_GEMM_H
@@ -83,13 +80,6 @@ void qni_bf16_free(qni_bf16 *p);
 /* c (rows of width n) = op(a) op(b) for a tile of one of the shapes of the plan. False = failed. */
 bool qni_bf16_tile(const qni_bf16 *p, int64_t m, int64_t n, const void *a, const void *b, float *c,
                    void *scratch);
-
-/* ---- gemm_plain.c -------------------------------------------------------------------------- */
-
-/* C = alpha op(A) op(B) + beta C for f32 or f64, in f64 arithmetic; C is not read when beta = 0. */
-void qni_plain_product(qn_dtype dt, bool a_trans, bool b_trans, int64_t m, int64_t n, int64_t k,
-                       double alpha, const void *a, int64_t lda, const void *b, int64_t ldb,
-                       double beta, void *c, int64_t ldc);
 
 /* ---- matrices inside tensors ------------------------------------------------------------------
  */
