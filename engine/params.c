@@ -217,6 +217,12 @@ void qn_params_sync_weights(qn_params *p) {
     }
 }
 
+void qn_params_sync_masters(qn_params *p) {
+    for (int64_t i = 0; i < p->master.shape[0]; i++) {
+        qn_tensor_set(&p->master, i, qn_tensor_get(&p->weights, i));
+    }
+}
+
 /* ---- values ---------------------------------------------------------------------------------- */
 
 qn_status qn_graph_create(qn_tape *t, const qn_params *p, bool training, qn_graph *out) {

@@ -77,6 +77,7 @@ void qn_params_bind(qn_params *p, void *base); /* base: qn_params_bytes, 64-byte
  * element. */
 void qn_params_init(qn_params *p, uint64_t seed, int threads);
 void qn_params_sync_weights(qn_params *p); /* weights = round(master), after masters were loaded */
+void qn_params_sync_masters(qn_params *p); /* master = weights, after weights were loaded */
 
 /* The tensor of parameter i inside a flat array (weights, master, ...). */
 qn_tensor qn_param_tensor(const qn_params *p, int i, const qn_tensor *flat);

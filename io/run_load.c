@@ -91,3 +91,28 @@ void qn_loaded_free(qn_loaded *l) {
     qn_config_free(l->config);
     *l = (qn_loaded){0};
 }
+
+/* ---- model.init_from ------------------------------------------------------------------------- */
+
+/* `path` is a checkpoint directory itself, or a run. */
+static qn_status open_any(const char *path, qn_checkpoint **c) {
+    char manifest[QN_PATH_MAX], warning[QN_MESSAGE_MAX];
+    QN_TRY(qn_path_format(manifest, sizeof manifest, "%s/manifest.json", path));
+    if (qn_path_exists(manifest)) return qn_checkpoint_open(path, QN_CHECKPOINT_MODEL, c);
+    return choose(path, NULL, warning, sizeof warning, c);
+}
+
+qn_status qn_init_from(qn_session *s, const char *path) {
+    qn_setup *arena;
+    qn_state_tensors tensors;
+    qn_checkpoint *c = NULL;
+    QN_TRY(qn_setup_create("initial weights", &arena));
+    qn_status status = qn_state_tensors_list(s, arena, &tensors);
+    if (status == QN_OK) status = open_any(path, &c);
+    if (status == QN_OK)
+        status = qn_checkpoint_load(c, QN_CHECKPOINT_MODEL, tensors.model, tensors.n_model);
+    if (status == QN_OK) qn_params_sync_masters(s->params);
+    qn_checkpoint_close(c);
+    qn_setup_free(arena);
+    return status == QN_OK ? QN_OK : qn_fail_prefix(status, "model.init_from");
+}

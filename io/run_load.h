@@ -20,4 +20,8 @@ qn_status qn_loaded_open(const char *run_dir, const char *which, const char *con
                          int n_sets, qn_loaded *out, char *warning, size_t size) QN_CHECKED;
 void qn_loaded_free(qn_loaded *l);
 
+/* model.init_from: fills the weights (and masters) of a new session from a run or a checkpoint
+ * directory. Names, shapes and dtype must be those of the model. Nothing else is taken over. */
+qn_status qn_init_from(qn_session *s, const char *path) QN_CHECKED;
+
 #endif

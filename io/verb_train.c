@@ -7,6 +7,7 @@
 #include "io/profile.h"
 #include "io/report.h"
 #include "io/run_dir.h"
+#include "io/run_load.h"
 #include "io/saver.h"
 #include "io/tfevents.h"
 
@@ -250,6 +251,9 @@ static qn_status prepare(training *t) {
     QN_TRY(qn_build_model(&t->build, t->config));
     QN_TRY(open_directory(t));
     QN_TRY(qn_build_session(&t->build, false));
+    if (qn_config_is_set(t->config, "model.init_from")) {
+        QN_TRY(qn_init_from(t->build.session, qn_config_string(t->config, "model.init_from")));
+    }
     qn_build_trainer(&t->build, &t->trainer);
     qn_saver_options saver = {.run_dir = t->path,
                               .run_id = qn_run_dir_id(t->dir),

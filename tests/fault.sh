@@ -13,7 +13,7 @@ size=${1:-small}
 cd "$(dirname "$0")/.."
 build=${2:-build/release}
 case $size in
-small) kills=60 full= runs=20000 ;;
+small) kills=60 full=0 runs=20000 ;;
 release) kills=10000 full=1 runs=1000000 ;;
 *)
     echo "usage: tests/fault.sh small|release [BUILD_DIR]" >&2

@@ -28,8 +28,7 @@ static void require(bool true_, const char *what) {
 
 static void must(qn_status status, const char *what) { require(status == QN_OK, what); }
 
-/* ---- seeds
- * --------------------------------------------------------------------------------------------- */
+/* ---- seeds --------------------------------------------------------------------------------- */
 
 static void copy_seed(const char *from, const char *dir, const char *name) {
     char path[QN_PATH_MAX], *text = NULL;
@@ -103,8 +102,7 @@ int LLVMFuzzerInitialize(int *argc, char ***argv) {
     return 0;
 }
 
-/* ---- a manifest: refused, or good for another round
- * ---------------------------------------------------- */
+/* ---- a manifest: refused, or good for another round ---------------------------------------- */
 
 static void check_entries(const qni_manifest *m) {
     require(m->first[0] == 0 && m->first[0] <= m->first[1] && m->first[1] <= m->first[2], "ranges");
@@ -135,8 +133,7 @@ static void try_manifest(const uint8_t *data, size_t size) {
     qn_setup_free(arena);
 }
 
-/* ---- a tensor file: refused, or the tensors that were asked for
- * ----------------------------------------- */
+/* ---- a tensor file: refused, or the tensors that were asked for ---------------------------- */
 
 static void try_hdf5(const uint8_t *data, size_t size) {
     float w[WEIGHTS];

@@ -94,8 +94,7 @@ static int leftovers(const char *dir) {
     return n;
 }
 
-/* ---- the process under test
- * -------------------------------------------------------------------------- */
+/* ---- the process under test ---------------------------------------------------------------- */
 
 static void say(const char *text) {
     if (write(STDOUT_FILENO, text, strlen(text)) < 0) _exit(9);
@@ -211,8 +210,7 @@ static int worker(int argc, char **argv) {
     return 2;
 }
 
-/* ---- running it
- * ---------------------------------------------------------------------------------------- */
+/* ---- running it ---------------------------------------------------------------------------- */
 
 static const char *self(void) {
     static char path[QN_PATH_MAX];
@@ -291,8 +289,7 @@ static int setting(const char *name, int absent) {
     return text && *text ? atoi(text) : absent;
 }
 
-/* ---- kills
- * --------------------------------------------------------------------------------------------- */
+/* ---- kills --------------------------------------------------------------------------------- */
 
 static void test_kill_random(void **state) {
     (void)state;
@@ -417,8 +414,7 @@ static void test_kill_at_every_call(void **state) {
     assert_true(points > 30);
 }
 
-/* ---- failing calls
- * --------------------------------------------------------------------------------------- */
+/* ---- failing calls ------------------------------------------------------------------------- */
 
 /* Each failure is named, loses nothing announced and leaves nothing behind, and the save after it
  * works. */
@@ -509,9 +505,7 @@ static void test_file_size_limit(void **state) {
     qn_test_dir_remove(dir);
 }
 
-/* ---- rot
- * -------------------------------------------------------------------------------------------------
- */
+/* ---- rot ----------------------------------------------------------------------------------- */
 
 static const char *const files[] = {"manifest.json", "model.h5", "state.h5"};
 enum { FILES = sizeof files / sizeof files[0] };
@@ -592,9 +586,7 @@ static void test_wrong_files(void **state) {
     qn_test_dir_remove(dir);
 }
 
-/* ---- memory
- * ------------------------------------------------------------------------------------------------
- */
+/* ---- memory -------------------------------------------------------------------------------- */
 
 /* The k-th allocation fails, once or from then on, for every k: a clean "out of memory", no leak (a
  * leak check of the build makes the exit code differ), and the old checkpoint stays. */
