@@ -1,4 +1,4 @@
-/* test_checkpoint_format.c — files that are not as a save writes them, though every digest says so. */
+/* test_checkpoint_format.c — files that no save would write, though every digest agrees. */
 #include "tests/checkpoint_helpers.h"
 
 #include "io/checkpoint_parts.h"
