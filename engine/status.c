@@ -38,9 +38,12 @@ qn_status qn_fail_prefix(qn_status s, const char *format, ...) {
     va_start(args, format);
     int n = vsnprintf(message, sizeof message, format, args);
     va_end(args);
-    if (n >= 0 && (size_t)n < sizeof message) {
-        snprintf(message + n, sizeof message - (size_t)n, ": %s", old);
-    }
+    if (n < 0 || (size_t)n + 3 > sizeof message) return s;
+    size_t rest = sizeof message - (size_t)n - 3, length = strlen(old);
+    memcpy(message + n, ": ", 2);
+    if (length > rest) length = rest; /* a message that is too long loses its end */
+    memcpy(message + n + 2, old, length);
+    message[(size_t)n + 2 + length] = '\0';
     return s;
 }
 

@@ -151,8 +151,8 @@ static qn_status read_info(const cJSON *root, qn_checkpoint_info *info) {
 }
 
 static qn_status read_files(const cJSON *root, qni_manifest *m) {
-    const cJSON *item;
-    int n;
+    const cJSON *item = NULL;
+    int n = 0;
     QN_TRY(get_array(root, "files", QNI_FILES, &item, &n));
     if (n != QNI_FILES) return wrong("files", "model.h5 and state.h5");
     for (int f = 0; f < QNI_FILES; f++, item = item->next) {
@@ -167,11 +167,11 @@ static qn_status read_files(const cJSON *root, qni_manifest *m) {
 
 /* A tensor is never larger than its file: nothing is compressed. */
 static qn_status read_shape(const cJSON *item, int64_t file_bytes, qni_entry *e) {
-    const cJSON *dim;
+    const cJSON *dim = NULL;
     const char *dtype = "";
     int64_t shape[QN_MAX_DIMS], extent;
     bool empty = false;
-    int ndim;
+    int ndim = 0;
     QN_TRY(get_text(item, "dtype", &dtype));
     if (!qn_dtype_parse(dtype, &e->t.dtype)) return wrong("dtype", "one of Quern's");
     extent = (int64_t)qn_dtype_bytes(e->t.dtype);
@@ -209,8 +209,8 @@ static qn_status read_entry(const cJSON *item, qni_manifest *m, int i) {
 }
 
 static qn_status read_tensors(qn_setup *arena, const cJSON *root, qni_manifest *m) {
-    const cJSON *item;
-    int n;
+    const cJSON *item = NULL;
+    int n = 0;
     QN_TRY(get_array(root, "tensors", 1 << 24, &item, &n));
     m->entry = qn_setup_alloc(arena, (size_t)n * sizeof *m->entry);
     if (!m->entry) return QN_ERR_OOM;
