@@ -41,7 +41,6 @@ static int describe_slots(qn_session *s, slot *out) {
         *scalars[i] = qn_tensor_make(NULL, real, 0, NULL);
         out[n++] = (slot){scalars[i], QN_CLASS_INPUT};
     }
-    s->norm.dtype = QN_F32;
     for (int i = 0; i < s->objective->n_metrics; i++) {
         s->eval_metric[i] = qn_tensor_make(NULL, QN_F32, 0, NULL);
         out[n++] = (slot){&s->eval_metric[i], QN_CLASS_INPUT};
