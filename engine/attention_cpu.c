@@ -23,8 +23,7 @@ enum {
 static int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
 static int64_t blocks(int64_t n, int64_t size) { return (n + size - 1) / size; }
 
-/* ---- scratch: floats handed out from a thread's part ------------------------------------------
- */
+/* ---- scratch: floats handed out from a thread's part ------------------------------------ */
 
 static int64_t padded(int64_t floats) { return (floats + ALIGN - 1) / ALIGN * ALIGN; }
 
@@ -60,8 +59,7 @@ size_t qni_attention_backward_scratch(const qni_attention *a, int threads) {
     return a->call->in[QNI_ATTN_Q]->dtype == QN_F64 ? 0 : scratch_of(backward_floats(a), threads);
 }
 
-/* ---- tiles of the operands --------------------------------------------------------------------
- */
+/* ---- tiles of the operands -------------------------------------------------------------- */
 
 typedef struct panel { /* rows of d floats */
     const float *data;
@@ -115,8 +113,7 @@ static int64_t visible(const qni_attention *a, int64_t i, int64_t k0, int64_t wi
     return n < 0 ? 0 : smaller(n, width);
 }
 
-/* ---- forward ----------------------------------------------------------------------------------
- */
+/* ---- forward ---------------------------------------------------------------------------- */
 
 static float row_max(const float *x, int64_t n, float start) {
     float m = start;
@@ -207,8 +204,7 @@ qn_status qni_attention_forward_cpu(const qn_call *c) {
     return QN_OK;
 }
 
-/* ---- backward ---------------------------------------------------------------------------------
- */
+/* ---- backward --------------------------------------------------------------------------- */
 
 typedef struct backward {
     qni_attention a;

@@ -7,8 +7,7 @@
 #include <stdatomic.h>
 #include <string.h>
 
-/* ---- the plan ---------------------------------------------------------------------------------
- */
+/* ---- the plan --------------------------------------------------------------------------- */
 
 enum {
     MAX_TILE = 512,           /* larger gains nothing: packing is already amortised */
@@ -101,8 +100,7 @@ qn_status qni_gemm_prepare(const qni_gemm *g, int threads, qni_bf16 **out) {
 
 void qni_gemm_release(qni_bf16 *primitives) { qni_bf16_free(primitives); }
 
-/* ---- library calls ----------------------------------------------------------------------------
- */
+/* ---- library calls ---------------------------------------------------------------------- */
 
 static CBLAS_TRANSPOSE flag(bool trans) { return trans ? CblasTrans : CblasNoTrans; }
 
@@ -142,8 +140,7 @@ static void product_by_panels(const qni_gemm *g, int64_t m, int64_t n, const uin
     }
 }
 
-/* ---- one tile ---------------------------------------------------------------------------------
- */
+/* ---- one tile --------------------------------------------------------------------------- */
 
 typedef struct run {
     const qni_gemm *g;
@@ -258,8 +255,7 @@ qn_status qni_gemm_run(const qni_gemm *g, const qni_gemm_job *job) {
     return QN_OK;
 }
 
-/* ---- matrices inside tensors ------------------------------------------------------------------
- */
+/* ---- matrices inside tensors ------------------------------------------------------------ */
 
 bool qni_rows_of(const qn_tensor *t, qni_rows *out) {
     *out = (qni_rows){.rows = 1, .cols = 1, .stride = 1};
@@ -288,8 +284,7 @@ qn_status qni_rows_need(const char *op, const char *operand, const qn_tensor *t,
                    operand, qn_tensor_describe(t, d, sizeof d));
 }
 
-/* ---- column sums ------------------------------------------------------------------------------
- */
+/* ---- column sums ------------------------------------------------------------------------ */
 
 enum { SUM_COLUMNS = 64, SUM_ROWS = 32 };
 

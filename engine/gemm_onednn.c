@@ -3,8 +3,8 @@
  * oneDNN threads through OpenMP; it is held to the calling thread by setting its team size to one
  * around every call. A build without OpenMP has no such handle and does not use the library.
  *
- * bf16: a primitive per tile shape (at most four: inner, right, lower, corner), made once and run with
- * workspace of ours, so that any number of tasks may share it.
+ * bf16: a primitive per tile shape (at most four: inner, right, lower, corner), made once and run
+ * with workspace of ours, so that any number of tasks may share it.
  */
 #include "engine/gemm.h"
 

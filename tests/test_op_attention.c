@@ -6,8 +6,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* f32: exp to 1 ulp of weights made from scores of size 10 in products of up to 64 terms, averages of
- * values of size 1; the gradient adds sums over all queries. bf16: one unit in the last place. */
+/* f32: exp to 1 ulp of weights made from scores of size 10, averages of values of size 1; the
+ * gradient adds sums over all queries. bf16: one unit in the last place. */
 #define TOL_F32      0x1p-17
 #define TOL_BF16     0x1p-6
 #define TOL_BWD_F32  0x1p-13
@@ -134,8 +134,8 @@ static void dropout(void **state) {
     }
 }
 
-/* With v = 1 the output is the kept share of the weights over 1 - p: its mean is 1, and the share of
- * dropped weights is p. The draw belongs to the sample, not to its place in the batch. */
+/* With v = 1 the output is the kept share of the weights over 1 - p: its mean is 1, and the share
+ * of dropped weights is p. The draw belongs to the sample, not to its place in the batch. */
 static void dropout_draws(void **state) {
     (void)state;
     enum { B = 8, T = 64 };

@@ -1,5 +1,6 @@
-/* test_op_loss.c — cross-entropy in both forms, mean squared error, accuracy: values, gradients left
- * in place and scaled, ignored rows, smoothing, chunks, targets out of range, extreme logits. */
+/* test_op_loss.c — cross-entropy in both forms, mean squared error, accuracy: values, gradients
+ * left in place and scaled, ignored rows, smoothing, chunks, targets out of range, extreme logits.
+ */
 #include "tests/harness.h"
 
 #include <math.h>
