@@ -1,0 +1,116 @@
+#!/usr/bin/env bash
+# Fuzzing: builds every tests/fuzz_*.c with clang's libFuzzer under ASan and UBSan and runs it from
+# the committed seeds. A finding is a failed test; its input stays in build/fuzz.
+#
+#   tests/test_fuzz.sh [HARNESS...]                    20,000 inputs each, some seconds
+#   QUERN_FUZZ_RUNS=1000000 tests/test_fuzz.sh         the full size
+#   QUERN_FUZZ_COVERAGE=1 tests/test_fuzz.sh           and the branch coverage of the readers
+#
+# QUERN_FUZZ_SEED (1) picks the sequence of inputs.
+# shellcheck source=tests/check.sh
+. "$(dirname "$0")/check.sh"
+
+runs=${QUERN_FUZZ_RUNS:-20000}
+folder=$root/build/fuzz
+cd "$root" || exit 1
+clang=$(command -v clang-14 || command -v clang)
+cov=$(command -v llvm-cov-14 || command -v llvm-cov)
+prof=$(command -v llvm-profdata-14 || command -v llvm-profdata)
+core="engine/status.c engine/arena.c engine/tensor.c"
+
+# One harness: the files whose coverage counts, what else it is built of, packages of pkg-config,
+# options of the fuzzer, folders with seeds. `seeds` alone is what the harness writes itself.
+describe() { # HARNESS
+    more='' packages='' options='' seeds=''
+    case $1 in
+    config)
+        readers="io/json.c io/config.c io/config_check.c io/config_defaults.c io/config_report.c
+            io/config_rules.c io/config_set.c io/config_table.c"
+        more="io/config*.c io/text_buffer.c" packages=libcjson
+        options="-max_len=4096 -dict=tests/hostile/config/keys.dict"
+        seeds="tests/hostile/config/seeds configs"
+        ;;
+    idx)
+        readers=io/data_idx.c
+        options=-max_len=256 seeds=tests/hostile/data/idx
+        ;;
+    tokens)
+        readers=io/data_tokens.c
+        options=-max_len=1200 seeds=tests/hostile/data/tokens
+        ;;
+    checkpoint)
+        readers="io/checkpoint_manifest.c io/checkpoint_entry.c"
+        more="io/checkpoint*.c io/file.c io/sha256.c io/json.c io/text_buffer.c"
+        packages="hdf5-serial libcjson libxxhash"
+        options="-max_len=4096 -use_value_profile=1"
+        seeds=$folder/checkpoint.manifests
+        ;;
+    *)
+        echo "tests/fuzz_$1.c has no row in tests/test_fuzz.sh"
+        return 1
+        ;;
+    esac
+}
+
+# shellcheck disable=SC2086,SC2046 # lists of words
+build() { # HARNESS OUTPUT FLAG...
+    local harness=$1 output=$2 flags='' libraries=''
+    shift 2
+    [ -n "$(find tests/fuzz_$harness.c engine io kernels -newer "$output" 2>&1)" ] || return 0
+    if [ -n "$packages" ]; then
+        flags=$(pkg-config --cflags $packages)
+        libraries=$(pkg-config --libs $packages)
+    fi
+    $clang -std=c11 -D_GNU_SOURCE -DQN_FUZZ -I. $flags -O1 -g "$@" tests/fuzz_$harness.c \
+        $(printf '%s\n' $readers $more $core | sort -u) $libraries -lm -lpthread -o "$output"
+}
+
+write_checkpoint_seeds() { # manifests apart from tensor files
+    rm -rf "$folder"/checkpoint.{manifests,tensors}
+    mkdir -p "$folder"/checkpoint.{manifests,tensors}
+    QUERN_FUZZ_SEEDS=$folder/checkpoint.manifests "$folder/checkpoint" -runs=0
+    mv "$folder"/checkpoint.manifests/model* "$folder/checkpoint.tensors"
+}
+
+# libhdf5 stands behind the digests: what is found inside it is noted and fails nothing.
+fuzz_hdf5() {
+    ASAN_OPTIONS=detect_leaks=0 "$folder/checkpoint" -runs=$((runs / 20)) -seed="$seed" \
+        -max_len=8192 -timeout=10 -rss_limit_mb=2048 -detect_leaks=0 -verbosity=0 \
+        -artifact_prefix="$folder/hdf5-" "$folder/checkpoint.tensors" ||
+        echo "noted: libhdf5 itself fails on an input, $folder/hdf5-*"
+}
+
+# shellcheck disable=SC2086 # lists of words
+report_coverage() { # HARNESS CORPUS
+    build "$1" "$folder/$1.covered" -fsanitize=fuzzer -fprofile-instr-generate -fcoverage-mapping
+    LLVM_PROFILE_FILE=$folder/$1.raw "$folder/$1.covered" -runs=0 -verbosity=0 "$2" $seeds
+    "$prof" merge -o "$folder/$1.profile" "$folder/$1.raw"
+    "$cov" report "$folder/$1.covered" -instr-profile="$folder/$1.profile" \
+        -show-functions=0 -show-branch-summary $readers
+}
+
+# shellcheck disable=SC2086 # lists of words
+fuzz() { # HARNESS
+    local seed=${QUERN_FUZZ_SEED:-1} corpus=$scratch/$1
+    describe "$1"
+    [ -n "$clang" ] || {
+        echo "clang is not installed"
+        return 77
+    }
+    mkdir -p "$folder" "$corpus"
+    build "$1" "$folder/$1" -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=undefined
+    [ "$1" != checkpoint ] || write_checkpoint_seeds
+    "$folder/$1" -runs="$runs" -seed="$seed" -timeout=5 -rss_limit_mb=1024 -verbosity=0 \
+        -print_final_stats=1 -artifact_prefix="$folder/$1-" $options "$corpus" $seeds
+    [ "$1" != checkpoint ] || fuzz_hdf5
+    [ -z "${QUERN_FUZZ_COVERAGE:-}" ] || report_coverage "$1" "$corpus"
+}
+
+if [ $# -eq 0 ]; then
+    for source in tests/fuzz_*.c; do
+        harness=${source#tests/fuzz_}
+        set -- "$@" "${harness%.c}"
+    done
+fi
+for harness; do check fuzz "$harness"; done
+finish
