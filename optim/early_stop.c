@@ -54,8 +54,9 @@ static bool better(const qn_early_stop_config *c, double value, double than, dou
 }
 
 static bool improves(const qn_early_stop_config *c, double value, double best) {
-    if (isnan(best)) return !isnan(value); /* no best yet */
-    double by = c->relative && isfinite(best) ? c->min_delta * fabs(best) : c->min_delta;
+    if (!isfinite(value)) return false;
+    if (isnan(best)) return true; /* no best yet */
+    double by = c->relative ? c->min_delta * fabs(best) : c->min_delta;
     return better(c, value, best, by);
 }
 
