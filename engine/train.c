@@ -194,6 +194,7 @@ static qn_status run(qn_trainer *t) {
             QN_TRY(evaluate(t));
             w.start += qn_clock() - began; /* throughput counts training only */
         }
+        if (t->saver && t->saver->poll) t->saver->poll(t->saver->self);
         int wanted = t->interrupted ? t->interrupted() : 0;
         if (due(t->progress.step, t->save_every) || wanted || finished(t)) {
             double began = qn_clock();

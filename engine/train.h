@@ -247,7 +247,8 @@ typedef struct qn_saver { /* checkpoints, implemented by io/ */
     qn_status (*save)(void *self, const qn_session *s, const qn_progress *p, const qn_stopper *st);
     qn_status (*load_last)(void *self, qn_session *s, qn_progress *p,
                            qn_stopper *st); /* for roll-back */
-    qn_status (*finish)(void *self);        /* waits for an asynchronous save */
+    void (*poll)(void *self); /* each step, cheap: tells of a save that has ended; may be NULL */
+    qn_status (*finish)(void *self); /* waits for an asynchronous save */
 } qn_saver;
 
 typedef struct qn_trainer {

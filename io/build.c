@@ -104,6 +104,26 @@ qn_status qn_build_data(qn_build *b, const qn_config *c) {
     return depth > 0 ? qn_prefetch_create(&b->source, depth, &b->source) : QN_OK;
 }
 
+qn_status qn_build_shapes(qn_build *b, const qn_config *c) {
+    int64_t classes = qn_config_int(c, "model.vocab_size");
+    if (classes == 0) classes = qn_config_int(c, "data.vocab_size");
+    if (classes == 0 && is(c, "data.type", "text") && is(c, "data.vocabulary", "byte"))
+        classes = 256;
+    if (is(c, "data.type", "idx") || classes == 0) {
+        return qn_fail(QN_ERR_CONFIG, "the data is needed to know the %s",
+                       is(c, "data.type", "idx") ? "size of its items"
+                                                 : "vocabulary (or state model.vocab_size)");
+    }
+    int64_t block = qn_config_int(c, "data.block_size");
+    qn_source *s = &b->source;
+    *s = (qn_source){
+        .n_fields = 2, .classes = classes, .n = {[QN_SPLIT_TRAIN] = 1, [QN_SPLIT_VAL] = 1}};
+    s->field[0] = (qn_field){.name = "tokens", .dtype = QN_I32, .ndim = 1, .shape = {block}};
+    s->field[1] = (qn_field){.name = "targets", .dtype = QN_I32, .ndim = 1, .shape = {block}};
+    take_shape(b);
+    return QN_OK;
+}
+
 /* ---- model ----------------------------------------------------------------------------------- */
 
 static qn_status model_config(qn_build *b, const qn_config *c) {

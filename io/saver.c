@@ -85,6 +85,8 @@ static qn_status load_last(void *self, qn_session *session, qn_progress *p, qn_s
     return status;
 }
 
+static void poll(void *self) { take_result(self, false); }
+
 static qn_status finish(void *self) {
     saver *s = self;
     take_result(s, true);
@@ -112,7 +114,8 @@ qn_status qn_saver_create(const qn_saver_options *o, qn_build *b, qn_saver *out)
     }
     QN_TRY_GOTO(qn_writer_create(&w, &s->writer));
 done:
-    *out = (qn_saver){.self = s, .save = save, .load_last = load_last, .finish = finish};
+    *out =
+        (qn_saver){.self = s, .save = save, .load_last = load_last, .poll = poll, .finish = finish};
     if (status != QN_OK) qn_saver_free(out);
     return status;
 }

@@ -135,11 +135,23 @@ static qn_status print(const qn_cli *cli, const qn_build *b) {
     return QN_OK;
 }
 
+/* Data that is not here (planning for another machine) is replaced by its shapes. */
+static qn_status data_or_shapes(qn_build *b, const qn_config *c) {
+    qn_status s = qn_build_data(b, c);
+    if (s == QN_OK) return QN_OK;
+    qn_error error;
+    qn_error_get(s, &error);
+    qn_build_free(b);
+    if (s == QN_ERR_OOM || qn_build_shapes(b, c) != QN_OK) return qn_error_raise(&error);
+    fprintf(stderr, "quern: planned from shapes, without the data: %s\n", error.message);
+    return QN_OK;
+}
+
 qn_status qn_verb_plan(const qn_cli *cli) {
     qn_config *c;
     QN_TRY(qn_cli_config(cli, cli->arg[0], &c));
     qn_build b = {0};
-    qn_status s = qn_build_data(&b, c);
+    qn_status s = data_or_shapes(&b, c);
     if (s == QN_OK) s = qn_build_model(&b, c);
     int64_t threads = b.threads;
     if (s == QN_OK) s = qn_cli_int(cli, "--threads", 1, 1024, &threads);
