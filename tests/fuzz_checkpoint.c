@@ -2,9 +2,9 @@
  *
  * Built with -DQN_FUZZ, which leaves out the check of the manifest's own SHA-256; file digests are
  * not asked for here either. An input that begins like HDF5 is read as a tensor file (faults inside
- * libhdf5 are recorded, not counted: in real use a SHA-256 stands before it); any other is a
- * manifest. With QUERN_FUZZ_SEEDS=DIR valid inputs are written there first. `tests/fault.sh` builds
- * and runs it.
+ * libhdf5 are noted, not counted: in real use a SHA-256 stands before it); any other is a manifest.
+ * With QUERN_FUZZ_SEEDS=DIR valid inputs are written there first. Built and run by
+ * `tests/test_fuzz.sh checkpoint`.
  */
 #include "io/checkpoint_parts.h"
 #include "io/file.h"
@@ -28,7 +28,7 @@ static void require(bool true_, const char *what) {
 
 static void must(qn_status status, const char *what) { require(status == QN_OK, what); }
 
-/* ---- seeds --------------------------------------------------------------------------------- */
+/* ---- seeds ----------------------------------------------------------------------------------- */
 
 static void copy_seed(const char *from, const char *dir, const char *name) {
     char path[QN_PATH_MAX], *text = NULL;
@@ -102,7 +102,7 @@ int LLVMFuzzerInitialize(int *argc, char ***argv) {
     return 0;
 }
 
-/* ---- a manifest: refused, or good for another round ---------------------------------------- */
+/* ---- a manifest: refused, or good for another round ------------------------------------------ */
 
 static void check_entries(const qni_manifest *m) {
     require(m->first[0] == 0 && m->first[0] <= m->first[1] && m->first[1] <= m->first[2], "ranges");
@@ -133,7 +133,7 @@ static void try_manifest(const uint8_t *data, size_t size) {
     qn_setup_free(arena);
 }
 
-/* ---- a tensor file: refused, or the tensors that were asked for ---------------------------- */
+/* ---- a tensor file: refused, or the tensors that were asked for ------------------------------ */
 
 static void try_hdf5(const uint8_t *data, size_t size) {
     float w[WEIGHTS];

@@ -1,12 +1,7 @@
 /* fuzz_config.c — libFuzzer harness: the JSON parser and everything that loads a configuration.
  *
  * An input is a configuration, then, each after a NUL byte, up to four --set assignments. What is
- * accepted must survive being written and read back. With clang and libclang-rt, from the root:
- *   clang -std=c11 -D_GNU_SOURCE -I. -O1 -g -fsanitize=fuzzer,address,undefined \
- *     tests/fuzz_config.c io/config*.c io/json.c io/text_buffer.c engine/status.c engine/arena.c \
- *     -lcjson -lm -o fuzz_config
- *   mkdir found && ./fuzz_config -runs=1000000 -max_len=4096 \
- *     -dict=tests/hostile/config/keys.dict found tests/hostile/config/seeds configs
+ * accepted must survive being written and read back. Built and run by `tests/test_fuzz.sh config`.
  */
 #include "io/config.h"
 #include "io/json.h"

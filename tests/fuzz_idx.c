@@ -1,9 +1,6 @@
 /* fuzz_idx.c — libFuzzer harness: the IDX reader over arbitrary bytes.
  *
- * With clang and libclang-rt, from the repository root:
- *   clang -std=c11 -D_GNU_SOURCE -I. -O1 -g -fsanitize=fuzzer,address,undefined tests/fuzz_idx.c \
- *     io/data_idx.c engine/status.c engine/arena.c -o fuzz_idx
- *   mkdir found && ./fuzz_idx -runs=1000000 -max_len=256 found tests/hostile/data/idx
+ * Built and run by `tests/test_fuzz.sh idx`.
  */
 #include "io/data.h"
 

@@ -1,10 +1,7 @@
 /* fuzz_tokens.c — libFuzzer harness: the token file reader over arbitrary bytes, with each way a
  * configuration may describe the file.
  *
- * With clang and libclang-rt, from the repository root:
- *   clang -std=c11 -D_GNU_SOURCE -I. -O1 -g -fsanitize=fuzzer,address,undefined tests/fuzz_tokens.c
- * \ io/data_tokens.c engine/status.c engine/arena.c -o fuzz_tokens mkdir found && ./fuzz_tokens
- * -runs=1000000 -max_len=1200 found tests/hostile/data/tokens
+ * Built and run by `tests/test_fuzz.sh tokens`.
  */
 #include "io/data.h"
 
