@@ -177,8 +177,8 @@ qn_status qn_rig_step(qn_rig *r, int64_t step, double lr, qn_step_report *report
         for (int i = 0; i < s->source->n_fields; i++) {
             dst[i] = (char *)s->staging[i].data + (size_t)m * qn_tensor_bytes(&s->field[i]);
         }
-        QN_TRY(fetch(&r->data, QN_SPLIT_TRAIN, (step * s->o.accumulate + m) * batch, batch, dst,
-                     &count));
+        QN_TRY(s->source->fetch(s->source->self, QN_SPLIT_TRAIN,
+                                (step * s->o.accumulate + m) * batch, batch, dst, &count));
         labels += count;
     }
     return qn_session_step(s, step, lr, labels, report);
