@@ -48,9 +48,11 @@ static void report_step(const qn_trainer *t, const qn_step_report *step, window 
     qn_record_add(&r, "train/loss", step->loss);
     qn_record_add(&r, "train/learning_rate", step->lr);
     qn_record_add(&r, "train/grad_norm", step->grad_norm);
-    qn_record_add(&r, "train/tokens", (double)t->progress.tokens);
+    bool tokens = t->session->objective->perplexity; /* otherwise a target is a sample */
+    qn_record_add(&r, tokens ? "train/tokens" : "train/samples", (double)t->progress.tokens);
     if (seconds > 0) {
-        qn_record_add(&r, "perf/tokens_per_second", (double)w->tokens / seconds);
+        qn_record_add(&r, tokens ? "perf/tokens_per_second" : "perf/samples_per_second",
+                      (double)w->tokens / seconds);
         qn_record_add(&r, "perf/step_ms", 1e3 * seconds / (double)w->steps);
         qn_record_add(&r, "perf/data_wait_pct", 100.0 * (waited(t) - w->waited) / seconds);
     }
@@ -92,15 +94,21 @@ static qn_status fetch_step(const qn_trainer *t, int64_t *labels) {
     return QN_OK;
 }
 
+typedef struct refusals { /* in a row: no step after the last of them has been applied */
+    int64_t in_row, last;
+} refusals;
+
 /* The guard refused the step: say why, then skip it, roll back or stop, as configured. */
-static qn_status refused_step(qn_trainer *t, const qn_step_report *r, int64_t *skips_in_row) {
+static qn_status refused_step(qn_trainer *t, const qn_step_report *r, refusals *f,
+                              bool *rolled_back) {
     char cause[512], text[768];
     int64_t step = t->progress.step, size = t->session->o.batch_size * t->session->o.accumulate;
     QN_TRY(qn_session_explain(t->session, step, r->labels, cause, sizeof cause));
     snprintf(text, sizeof text, "step %lld was not applied: loss %g, gradient norm %g; %s",
              (long long)step + 1, r->loss, r->grad_norm, cause);
     note(t, text);
-    if (t->on_nonfinite == QN_NONFINITE_STOP || ++*skips_in_row > t->max_skips) {
+    f->last = step > f->last ? step : f->last;
+    if (t->on_nonfinite == QN_NONFINITE_STOP || ++f->in_row > t->max_skips) {
         return qn_fail(QN_ERR_NONFINITE, "%s", text);
     }
     qn_session_allow_updates(t->session);
@@ -115,7 +123,7 @@ static qn_status refused_step(qn_trainer *t, const qn_step_report *r, int64_t *s
     snprintf(text, sizeof text, "rolled back to step %lld, passing over the data since",
              (long long)t->progress.step);
     note(t, text);
-    t->progress.step--; /* the loop counts the step it is in */
+    *rolled_back = true;
     return QN_OK;
 }
 
@@ -162,7 +170,7 @@ static void restore_best(const qn_trainer *t) {
 
 /* ---- the loop -------------------------------------------------------------------------------- */
 
-static qn_status one_step(qn_trainer *t, window *w, int64_t *skips_in_row) {
+static qn_status one_step(qn_trainer *t, window *w, refusals *f, bool *rolled_back) {
     int64_t labels;
     qn_step_report r;
     QN_TRY(fetch_step(t, &labels));
@@ -170,9 +178,10 @@ static qn_status one_step(qn_trainer *t, window *w, int64_t *skips_in_row) {
         t->session->optimizer->lr * t->schedule->factor(t->schedule->self, t->progress.step);
     QN_TRY(qn_session_step(t->session, t->progress.step, lr, labels, &r));
     if (r.applied) {
-        *skips_in_row = 0;
+        if (t->progress.step > f->last) f->in_row = 0;
     } else {
-        QN_TRY(refused_step(t, &r, skips_in_row));
+        QN_TRY(refused_step(t, &r, f, rolled_back));
+        if (*rolled_back) return QN_OK;
     }
     t->progress.step++;
     t->progress.tokens += labels;
@@ -183,11 +192,13 @@ static qn_status one_step(qn_trainer *t, window *w, int64_t *skips_in_row) {
 }
 
 static qn_status run(qn_trainer *t) {
-    int64_t skips_in_row = 0;
+    refusals f = {.last = -1};
     if (t->eval_at_start && t->progress.step == 0) QN_TRY(evaluate(t));
     window w = open_window(t);
     while (!finished(t)) {
-        QN_TRY(one_step(t, &w, &skips_in_row));
+        bool rolled_back = false;
+        QN_TRY(one_step(t, &w, &f, &rolled_back));
+        if (rolled_back) continue; /* this step has been evaluated and saved */
         bool at_end = t->progress.step >= t->max_steps;
         if (t->eval_every > 0 && (due(t->progress.step, t->eval_every) || at_end)) {
             double began = qn_clock();
@@ -219,9 +230,11 @@ static void emit_end(const qn_trainer *t, const window *whole, const char *reaso
         qn_record_add(&r, "summary/best_value", t->progress.best_value);
     }
     qn_record_add(&r, "summary/wall_s", seconds);
-    qn_record_add(&r, "summary/tokens", (double)tokens);
+    bool counts_tokens = t->session->objective->perplexity;
+    qn_record_add(&r, counts_tokens ? "summary/tokens" : "summary/samples", (double)tokens);
     if (seconds > 0) {
-        qn_record_add(&r, "summary/tokens_per_second", (double)tokens / seconds);
+        qn_record_add(&r, counts_tokens ? "summary/tokens_per_second" : "summary/samples_per_second",
+                      (double)tokens / seconds);
         qn_record_add(&r, "summary/data_wait_pct", 100.0 * (waited(t) - whole->waited) / seconds);
     }
     qn_record_add(&r, "summary/skipped_steps", (double)t->progress.skipped);

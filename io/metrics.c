@@ -95,8 +95,12 @@ char *qn_summary_text(const qn_record *end, const char *report_path) {
     double best_step = qn_record_get(end, "summary/best_step", none);
     double best = qn_record_get(end, "summary/best_value", none);
     double wall = qn_record_get(end, "summary/wall_s", none);
-    double tokens = qn_record_get(end, "summary/tokens", none);
+    double tokens = qn_record_get(end, "summary/tokens", none), samples = none;
     double speed = qn_record_get(end, "summary/tokens_per_second", none);
+    if (isnan(tokens)) { /* models that do not read tokens count samples */
+        samples = qn_record_get(end, "summary/samples", none);
+        speed = qn_record_get(end, "summary/samples_per_second", none);
+    }
     double waiting = qn_record_get(end, "summary/data_wait_pct", none);
     double skipped = qn_record_get(end, "summary/skipped_steps", none);
     qn_text t = {0};
@@ -111,13 +115,13 @@ char *qn_summary_text(const qn_record *end, const char *report_path) {
         qni_line_duration(&t, wall);
         qn_text_add(&t, "\n");
     }
-    if (isfinite(tokens)) {
-        qn_text_add(&t, "  tokens     ");
-        qni_line_count(&t, tokens);
+    if (isfinite(tokens) || isfinite(samples)) {
+        qn_text_add(&t, isfinite(tokens) ? "  tokens     " : "  samples    ");
+        qni_line_count(&t, isfinite(tokens) ? tokens : samples);
         if (isfinite(speed)) {
             qn_text_add(&t, ", mean ");
             qni_line_count(&t, speed);
-            qn_text_add(&t, " tok/s");
+            qn_text_add(&t, isfinite(tokens) ? " tok/s" : " samples/s");
         }
         qn_text_add(&t, "\n");
     }

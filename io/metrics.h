@@ -8,7 +8,7 @@
  *
  *   summary/best_step  summary/best_value   step and value of the best evaluation
  *   summary/wall_s                          seconds this process trained
- *   summary/tokens     summary/tokens_per_second
+ *   summary/tokens     summary/tokens_per_second (samples for models that do not read tokens)
  *   summary/data_wait_pct                   share of the time spent waiting for data
  *   summary/skipped_steps
  *

@@ -16,7 +16,7 @@ double qni_wall_clock(void) {
 void qni_pace_init(qni_pace *p, const qn_log_options *o) {
     double none = (double)NAN;
     *p = (qni_pace){.train_loss = none, .eval_loss = none, .rate = none, .grad_norm = none};
-    p->tokens_per_second = none;
+    p->speed = none;
     if (o) p->o = *o;
     if (!p->o.clock) p->o.clock = qn_clock;
     if (!p->o.wall) p->o.wall = qni_wall_clock;
@@ -46,7 +46,11 @@ void qni_pace_update(qni_pace *p, const qn_record *r) {
             p->grad_norm = v;
             p->has_grad_norm = true;
         } else if (strcmp(key, "perf/tokens_per_second") == 0) {
-            p->tokens_per_second = v;
+            p->speed = v;
+            p->speed_unit = " tok/s";
+        } else if (strcmp(key, "perf/samples_per_second") == 0) {
+            p->speed = v;
+            p->speed_unit = " samples/s";
         }
     }
 }
@@ -144,9 +148,9 @@ void qni_line_part(qn_text *t, const qni_pace *p, qni_part part) {
         if (p->has_grad_norm) qni_text_printf(t, "|g| %.2f", p->grad_norm);
         break;
     case QNI_PART_SPEED:
-        if (!(p->tokens_per_second > 0)) break;
-        qni_line_count(t, p->tokens_per_second);
-        qn_text_add(t, " tok/s");
+        if (!(p->speed > 0)) break;
+        qni_line_count(t, p->speed);
+        qn_text_add(t, p->speed_unit);
         break;
     case QNI_PART_ETA:
         left = qni_pace_seconds_left(p);

@@ -11,22 +11,24 @@ typedef struct qni_pace {
     bool started;
     int64_t first_step, step;
     double first_time, epoch;
-    double train_loss, eval_loss, rate, grad_norm, tokens_per_second; /* NaN = none yet */
+    double train_loss, eval_loss, rate, grad_norm, speed; /* NaN = none yet */
+    const char *speed_unit;                               /* "tok/s", "samples/s" */
     bool has_train_loss, has_grad_norm;
 } qni_pace;
 
-typedef enum qni_part { /* in the order of the line */
-                        QNI_PART_EPOCH,
-                        QNI_PART_STEP,
-                        QNI_PART_BAR,
-                        QNI_PART_PERCENT,
-                        QNI_PART_LOSS,
-                        QNI_PART_VAL,
-                        QNI_PART_RATE,
-                        QNI_PART_NORM,
-                        QNI_PART_SPEED,
-                        QNI_PART_ETA,
-                        QNI_PART_COUNT
+/* In the order of the line. */
+typedef enum qni_part {
+    QNI_PART_EPOCH,
+    QNI_PART_STEP,
+    QNI_PART_BAR,
+    QNI_PART_PERCENT,
+    QNI_PART_LOSS,
+    QNI_PART_VAL,
+    QNI_PART_RATE,
+    QNI_PART_NORM,
+    QNI_PART_SPEED,
+    QNI_PART_ETA,
+    QNI_PART_COUNT
 } qni_part;
 
 double qni_wall_clock(void); /* the system's seconds since 1970 */

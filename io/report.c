@@ -121,6 +121,7 @@ static void add_figures(report *r) {
     const qni_fact *planned = qni_facts_find(&r->config, "train.max_steps");
     int64_t best = extreme(eval, 1);
     double speed = last_of(r, "summary/tokens_per_second");
+    if (isnan(speed)) speed = last_of(r, "summary/samples_per_second");
     double waiting = last_of(r, "summary/data_wait_pct"), tokens = last_of(r, "summary/tokens");
     double skipped = last_of(r, "summary/skipped_steps");
     char best_step[64] = "", steps[64] = "", mean[64] = "", wait[64] = "";
@@ -134,6 +135,8 @@ static void add_figures(report *r) {
     if (speed > 0) qni_print(mean, sizeof mean, "mean %.0f a second", speed);
     if (waiting >= 0) qni_print(wait, sizeof wait, "%.1f%% waiting for data", waiting);
     if (isnan(tokens)) tokens = last_of(r, "train/tokens");
+    bool samples = isnan(tokens); /* a model that does not read tokens */
+    if (samples) tokens = last_of(r, "train/samples");
     qn_text_add(&r->page, "<dl class=\"figures\">\n");
     if (best >= 0) {
         add_figure(r, "Best eval loss", eval->value[best], qni_line_number, best_step);
@@ -141,7 +144,7 @@ static void add_figures(report *r) {
     add_figure(r, "Final eval loss", qni_series_last(eval), qni_line_number, "");
     add_figure(r, "Final train loss", last_of(r, "train/loss"), qni_line_number, "");
     add_figure(r, "Steps", (double)r->history.last_step, write_step, steps);
-    add_figure(r, "Tokens", tokens, qni_line_count, mean);
+    add_figure(r, samples ? "Samples" : "Tokens", tokens, qni_line_count, mean);
     add_figure(r, "Wall time", last_of(r, "summary/wall_s"), qni_line_duration, wait);
     qn_text_add(&r->page, "</dl>\n");
 }
@@ -254,6 +257,7 @@ static void add_charts(report *r) {
     add_chart(r, "rate", "train/learning_rate", "Learning rate", "a", false);
     add_chart(r, "norm", "train/grad_norm", "Gradient norm", "a", true);
     add_chart(r, "speed", "perf/tokens_per_second", "Tokens per second", "c", true);
+    add_chart(r, "samples", "perf/samples_per_second", "Samples per second", "c", true);
     qn_text_add(&r->page, "</div>\n");
 }
 
