@@ -204,8 +204,8 @@ static qn_status record_to_fit(qn_session *s) {
     for (int n = 0;; n++) {
         QN_TRY(record_all(s, globs));
         s->recomputed = n;
-        if (s->run_bytes + s->pool_bytes <= s->o.memory_limit || n == s->model->layers)
-            return QN_OK;
+        bool fits = s->o.memory_limit == 0 || s->run_bytes + s->pool_bytes <= s->o.memory_limit;
+        if (fits || n == s->model->layers) return QN_OK;
         char name[32];
         snprintf(name, sizeof name, "blocks.%d", n);
         globs[n] = qn_setup_strdup(s->params->setup, name);
@@ -306,7 +306,7 @@ qn_status qn_session_explain(qn_session *s, int64_t step, int64_t labels, char *
         load_micro(s, step, m);
         QN_TRY(qn_program_replay_checked(micro_program(s, m), text, size));
     }
-    if (!text[0] && isfinite(qn_tensor_get(&s->loss, 0))) {
+    if (!text[0]) {
         snprintf(text, size,
                  "every tensor is finite: the loss %g is a spike, or the gradient norm overflowed",
                  qn_tensor_get(&s->loss, 0));

@@ -3,6 +3,7 @@
 #include "tests/harness.h"
 
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -193,4 +194,126 @@ uint64_t qn_rig_digest(const qn_rig *r) {
         if (all[i]->data) digest = digest * 0x9E3779B97F4A7C15u + qn_hash_tensor(all[i]);
     }
     return digest;
+}
+
+/* ---- what a run did --------------------------------------------------------------------- */
+
+void qn_log_line(qn_log *l, const char *format, ...) {
+    size_t used = strlen(l->text);
+    va_list args;
+    va_start(args, format);
+    int n = vsnprintf(l->text + used, sizeof l->text - used, format, args);
+    va_end(args);
+    if (n < 0 || used + (size_t)n + 2 > sizeof l->text) fail_msg("the log of the run is full");
+    strcat(l->text, "\n");
+}
+
+static void log_emit(void *self, qn_event event, const qn_record *r, const char *text) {
+    static const char *const names[] = {"train", "eval", "checkpoint", "note", "end"};
+    qn_log *l = self;
+    if (event == QN_EVENT_TRAIN && l->quiet_train) return;
+    qn_log_line(l, "%s %lld%s%s", names[event], (long long)r->step, text ? ": " : "",
+                text ? text : "");
+}
+
+qn_sink qn_log_sink(qn_log *l) { return (qn_sink){.self = l, .emit = log_emit}; }
+
+int qn_log_count(const qn_log *l, const char *part) {
+    int n = 0;
+    char copy[sizeof l->text];
+    memcpy(copy, l->text, sizeof copy);
+    for (char *rest = copy, *line; (line = strsep(&rest, "\n"));) n += strstr(line, part) != NULL;
+    return n;
+}
+
+/* What a checkpoint holds of a session. */
+enum { SAVED = 7 };
+static void saved_tensors(const qn_session *s, const qn_tensor **out) {
+    const qn_params *p = s->params;
+    const qn_tensor *all[SAVED] = {&p->weights, &p->master, &p->moment[0], &p->moment[1],
+                                   &p->best,    &s->hyper,  &s->guard};
+    memcpy(out, all, sizeof all);
+}
+
+static qn_status vault_save(void *self, const qn_session *s, const qn_progress *p,
+                            const qn_stopper *st) {
+    qn_vault *v = self;
+    if (v->n == QN_VAULT_MAX) fail_msg("the vault is full");
+    qn_vault_item *item = &v->item[v->n++];
+    const qn_tensor *all[SAVED];
+    size_t bytes = 0;
+    item->progress = *p;
+    saved_tensors(s, all);
+    for (int i = 0; i < SAVED; i++) bytes += qn_tensor_bytes(all[i]);
+    char *at = item->state = room(1, bytes);
+    for (int i = 0; i < SAVED; i++) {
+        if (all[i]->data) memcpy(at, all[i]->data, qn_tensor_bytes(all[i]));
+        at += qn_tensor_bytes(all[i]);
+    }
+    if (st) {
+        assert_in_range(st->n_state, 1, sizeof item->stopper / sizeof *item->stopper);
+        memcpy(item->stopper, st->state, (size_t)st->n_state * sizeof *st->state);
+    }
+    if (v->log) qn_log_line(v->log, "save %lld", (long long)p->step);
+    return QN_OK;
+}
+
+void qn_vault_load(const qn_vault *v, int i, qn_session *s, qn_progress *p, qn_stopper *st) {
+    const qn_vault_item *item = &v->item[i];
+    const qn_tensor *all[SAVED];
+    const char *at = item->state;
+    *p = item->progress;
+    saved_tensors(s, all);
+    for (int k = 0; k < SAVED; k++) {
+        if (all[k]->data) memcpy(all[k]->data, at, qn_tensor_bytes(all[k]));
+        at += qn_tensor_bytes(all[k]);
+    }
+    if (st) memcpy(st->state, item->stopper, (size_t)st->n_state * sizeof *st->state);
+}
+
+static qn_status vault_load_last(void *self, qn_session *s, qn_progress *p, qn_stopper *st) {
+    const qn_vault *v = self;
+    if (v->n == 0) return qn_fail(QN_ERR_IO, "no checkpoint to roll back to");
+    qn_vault_load(v, v->n - 1, s, p, st);
+    if (v->log) qn_log_line(v->log, "load %lld", (long long)p->step);
+    return QN_OK;
+}
+
+static qn_status vault_finish(void *self) {
+    const qn_vault *v = self;
+    if (v->log) qn_log_line(v->log, "finish");
+    return QN_OK;
+}
+
+qn_saver qn_vault_saver(qn_vault *v) {
+    return (qn_saver){
+        .self = v, .save = vault_save, .load_last = vault_load_last, .finish = vault_finish};
+}
+
+void qn_vault_free(qn_vault *v) {
+    for (int i = 0; i < v->n; i++) free(v->item[i].state);
+    v->n = 0;
+}
+
+/* ---- bad data --------------------------------------------------------------------------- */
+
+static qn_status fetch_poisoned(void *self, qn_split split, int64_t position, int64_t count,
+                                void *const *dst, int64_t *labels) {
+    const qn_poison *p = self;
+    QN_TRY(p->inner.fetch(p->inner.self, split, position, count, dst, labels));
+    size_t row = row_bytes(&p->inner.field[0]) / sizeof(float);
+    for (int k = 0; k < 8 && split == QN_SPLIT_TRAIN; k++) {
+        int64_t at = p->position[k] - position;
+        if (p->position[k] >= 0 && at >= 0 && at < count) {
+            ((float *)dst[0])[(size_t)at * row] *= p->factor;
+        }
+    }
+    return QN_OK;
+}
+
+void qn_poison_source(qn_poison *p, qn_rig *r, float factor, int64_t position) {
+    *p = (qn_poison){.inner = r->data.source, .factor = factor};
+    for (int k = 0; k < 8; k++) p->position[k] = k ? -1 : position;
+    r->data.source.self = p;
+    r->data.source.fetch = fetch_poisoned;
 }

@@ -42,4 +42,45 @@ qn_status qn_rig_step(qn_rig *r, int64_t step, double lr, qn_step_report *report
  * optimizer and guard state. */
 uint64_t qn_rig_digest(const qn_rig *r);
 
+/* ---- what a run did --------------------------------------------------------------------- */
+
+/* The events of a run in order, one line each: "train 3", "eval 4", "save 4", "note 5: text",
+ * "load 4", "finish", "end 8: text". Comparing `text` compares the order of everything. */
+typedef struct qn_log {
+    char text[16384];
+    bool quiet_train; /* leave "train" lines out */
+} qn_log;
+void qn_log_line(qn_log *l, const char *format, ...) QN_PRINTF(2, 3);
+qn_sink qn_log_sink(qn_log *l);
+int qn_log_count(const qn_log *l, const char *part); /* lines that contain it */
+
+/* Checkpoints in memory: the session's state, the progress, what the stopper remembers. Keeps every save
+ * of a run. qn_saver's self; free with qn_vault_free. */
+typedef struct qn_vault_item {
+    qn_progress progress;
+    char *state; /* weights, masters, moments, best, optimizer and guard state */
+    double stopper[64];
+} qn_vault_item;
+enum { QN_VAULT_MAX = 64 };
+typedef struct qn_vault {
+    qn_log *log; /* may be NULL */
+    int n;
+    qn_vault_item item[QN_VAULT_MAX];
+} qn_vault;
+qn_saver qn_vault_saver(qn_vault *v);
+/* Makes the session, progress and stopper what they were at save i. stopper may be NULL. */
+void qn_vault_load(const qn_vault *v, int i, qn_session *s, qn_progress *p, qn_stopper *st);
+void qn_vault_free(qn_vault *v);
+
+/* ---- bad data --------------------------------------------------------------------------- */
+
+/* Multiplies the first feature of one train sample, counted from the start of training, by a
+ * factor: NaN, or large enough for a spike. Stands before the rig's source until the rig's end. */
+typedef struct qn_poison {
+    qn_source inner;
+    int64_t position[8]; /* unused ones are negative */
+    float factor;
+} qn_poison;
+void qn_poison_source(qn_poison *p, qn_rig *r, float factor, int64_t position);
+
 #endif
