@@ -3,12 +3,14 @@
  * Walks the forward nodes backwards and lets each op's rule record its gradient calls. Three things
  * are decided here so that the rules stay formulas:
  *
- *   Views.    The gradient of a view is the same view of its owner's gradient. The parts of an
- * owner that forward nodes consume are its *regions*. Equal or disjoint regions covering the owner
- * are written once each and added to afterwards; anything else zeroes the whole gradient first. Add
- * or write. The first call that reaches a region writes it, later ones accumulate. Recompute. When
- * the walk enters a scope chosen for recomputation, its forward calls are recorded a second time
- * and the rules see those copies; gradients stay keyed on the originals (primal).
+ *   Views         The gradient of a view is the same view of its owner's gradient. The parts of an
+ *                 owner that forward nodes consume are its *regions*. Equal or disjoint regions
+ *                 covering the owner are written once each and added to afterwards; anything else
+ *                 zeroes the whole gradient first.
+ *   Add or write  The first call that reaches a region writes it, later ones accumulate.
+ *   Recompute     When the walk enters a scope chosen for recomputation, its forward calls are
+ *                 recorded a second time and the rules see those copies; gradients stay keyed on
+ *                 the originals (primal).
  */
 #include "engine/tape_internal.h"
 

@@ -60,8 +60,8 @@ int64_t qn_alloc_count(void); /* calls so far, all threads: tests prove replay m
 /* A bump allocator over chunks for objects of one lifetime (a tape, a config). Freed as a whole. */
 typedef struct qn_setup qn_setup;
 qn_status qn_setup_create(const char *name, qn_setup **out) QN_CHECKED;
-void *qn_setup_alloc(qn_setup *s,
-                     size_t bytes); /* zeroed, 16-byte aligned; NULL = OOM, message set */
+/* Zeroed, 16-byte aligned; NULL = OOM, message set. */
+void *qn_setup_alloc(qn_setup *s, size_t bytes);
 char *qn_setup_strdup(qn_setup *s, const char *text);
 size_t qn_setup_bytes(const qn_setup *s);
 void qn_setup_free(qn_setup *s); /* NULL is legal */
@@ -72,8 +72,8 @@ typedef struct qn_arena qn_arena;
 qn_status qn_arena_create(const char *name, size_t bytes, qn_arena **out) QN_CHECKED;
 void *qn_arena_base(const qn_arena *a);
 size_t qn_arena_bytes(const qn_arena *a);
-void qn_arena_poison(
-    qn_arena *a); /* fills with NaN bytes (0xFF); the dev preset does it before each replay */
+/* Fills with NaN bytes (0xFF); the dev preset does it before each replay. */
+void qn_arena_poison(qn_arena *a);
 void qn_arena_free(qn_arena *a);
 
 /* Overflow-checked size arithmetic; false on overflow or a negative operand. */
@@ -95,8 +95,8 @@ size_t qn_tensor_bytes(const qn_tensor *t);       /* of the contiguous tensor of
 bool qn_tensor_is_contiguous(const qn_tensor *t); /* axes of size 1 never spoil it */
 bool qn_tensor_same_shape(const qn_tensor *a, const qn_tensor *b);
 const char *qn_tensor_describe(const qn_tensor *t, char *buffer, size_t size); /* "f32[2,3]" */
-/* Element access for REF bodies and tests: index counts elements in row-major order of the shape.
- */
+/* Element access for REF bodies and tests: index counts elements in row-major order of the
+ * shape. */
 double qn_tensor_get(const qn_tensor *t, int64_t index);
 void qn_tensor_set(const qn_tensor *t, int64_t index, double v); /* rounds to nearest even */
 int64_t qn_tensor_get_int(const qn_tensor *t, int64_t index);
@@ -127,8 +127,8 @@ uint16_t qn_f32_to_f16(float f);
  * rank. */
 uint64_t qn_rng_key(uint64_t seed, const char *scope, const char *site);
 double qn_rng_uniform(uint64_t key, uint64_t step, uint64_t element); /* [0,1), 32 bits */
-double qn_rng_normal(uint64_t key, uint64_t step,
-                     uint64_t element); /* Box-Muller on lanes 2i, 2i+1 */
+/* Box-Muller on lanes 2i, 2i+1. */
+double qn_rng_normal(uint64_t key, uint64_t step, uint64_t element);
 /* Keyed permutation of 0..n-1 (Feistel network over Philox, cycle walking): place of `i`. */
 uint64_t qn_rng_permute(uint64_t key, uint64_t n, uint64_t i);
 

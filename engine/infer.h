@@ -25,8 +25,8 @@ qn_status qn_predictor_create(const qn_infer_options *o, const qn_model *model,
 void qn_predictor_free(qn_predictor *p);
 void *qn_predictor_input(qn_predictor *p); /* batch_size rows to fill */
 qn_status qn_predictor_run(qn_predictor *p) QN_CHECKED;
-const qn_tensor *
-qn_predictor_output(const qn_predictor *p); /* (batch_size, outputs), until the next run */
+/* (batch_size, outputs), until the next run. */
+const qn_tensor *qn_predictor_output(const qn_predictor *p);
 
 /* ---- generator: prefill and decode with a cache of keys and values --------------------------- */
 

@@ -187,8 +187,8 @@ static qn_status swiglu_bwd_ref(const qn_call *c) {
     return QN_OK;
 }
 
-/* Tensors: dy, gate, up, dgate, dup. Each element is read before either of its results is written.
- */
+/* Tensors: dy, gate, up, dgate, dup. Each element is read before either of its results is
+ * written. */
 static void swiglu_bwd_span(const qni_walk *w, const int64_t *offset, int64_t index, int64_t n) {
     (void)index;
     float pd[QNI_SPAN], pg[QNI_SPAN], pu[QNI_SPAN], qg[QNI_SPAN], qu[QNI_SPAN];

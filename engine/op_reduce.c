@@ -173,8 +173,8 @@ static void reduce_cost(const qn_call *c, qn_cost *cost) { qni_cost(c, cost, 1.0
 
 /* ---- gradient -------------------------------------------------------------------------------- */
 
-/* Of the maximum: dx is dy at the first maximum of each reduced run (a NaN counts as one), else 0.
- */
+/* Of the maximum: dx is dy at the first maximum of each reduced run (a NaN counts as one), else
+ * 0. */
 static qn_status reduce_bwd_ref(const qn_call *c) {
     const qn_tensor *dy = c->in[0], *x = c->in[1];
     extent e = extent_of(c->attrs, x);

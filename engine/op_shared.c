@@ -67,8 +67,8 @@ void qni_cost(const qn_call *c, qn_cost *cost, double flops_per_element) {
 
 enum { TASK_ELEMENTS = 32768 };
 
-/* Grows the dense run over trailing axes as long as each tensor is either dense or repeated there.
- */
+/* Grows the dense run over trailing axes as long as each tensor is either dense or repeated
+ * there. */
 static void find_length(qni_walk *w) {
     bool seen = false; /* an axis longer than 1 has settled who repeats */
     w->length = 1;

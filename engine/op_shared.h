@@ -19,8 +19,8 @@ void qni_describe_like(qn_call *c, int slot, const qn_tensor *like);
 /* Errors name the op, the slot, what it is and what it should be: "swiglu: up is f32[3], gate is
  * f32[4]". Absent slots pass. */
 qn_status qni_require_same_shape(const qn_call *c, int slot, int as) QN_CHECKED;
-/* in[0] is f32, f64 or bf16 (f16 only for conversions) and the inputs in the mask have its dtype.
- */
+/* in[0] is f32, f64 or bf16 (f16 only for conversions) and the inputs in the mask have its
+ * dtype. */
 qn_status qni_require_float(const qn_call *c, uint32_t slots) QN_CHECKED;
 qn_status qni_require_axis(const qn_call *c, int slot) QN_CHECKED; /* in[slot] is no scalar */
 /* in[slot], if present, is a vector as long as in[of]'s last axis. */

@@ -12,8 +12,8 @@ static qn_status softmax_infer(qn_call *c) {
     QN_TRY(qni_require_axis(c, 0));
     if (c->op->n_in == 2) QN_TRY(qni_require_same_shape(c, 1, 0));
     qni_describe_like(c, 0, c->in[0]);
-    /* a converted row of each operand per thread; the gradient also needs one when it accumulates
-     */
+    /* a converted row of each operand per thread; the gradient also needs one when it
+     * accumulates */
     size_t rows = (size_t)c->op->n_in + 1;
     c->scratch_bytes = rows * sizeof(float) * (size_t)width_of(c->in[0]) * (size_t)c->threads;
     return QN_OK;

@@ -1,11 +1,11 @@
 /* ops.h — every operation: its row, its attributes and the function that records it.
  *
- * Recording functions take values and return values (see tape.h); `op_x.c` of the same family holds the
- * shape rule, the plain-C meaning, the CPU body, the gradient and the cost. Letters: B batch, T time,
- * C channels, H heads, D head size, N rows, V vocabulary. Unless a contract says otherwise: floating
- * inputs of one call share one dtype (f32, f64 or bf16), outputs have it too, arithmetic is f32 for f32
- * and bf16 (one rounding at the store) and f64 for f64, results are bitwise the same at any thread
- * count, and inputs are not modified.
+ * Recording functions take values and return values (see tape.h); `op_x.c` of the same family holds
+ * the shape rule, the plain-C meaning, the CPU body, the gradient and the cost. Letters: B batch,
+ * T time, C channels, H heads, D head size, N rows, V vocabulary. Unless a contract says otherwise:
+ * floating inputs of one call share one dtype (f32, f64 or bf16), outputs have it too, arithmetic
+ * is f32 for f32 and bf16 (one rounding at the store) and f64 for f64, results are bitwise the same
+ * at any thread count, and inputs are not modified.
  */
 #ifndef QN_OPS_H
 #define QN_OPS_H
@@ -68,7 +68,7 @@ typedef struct qn_fill_attrs {
 } qn_fill_attrs;
 qn_value *qn_fill(qn_tape *t, qn_dtype dt, int ndim, const int64_t *shape, double value);
 /* Overwrites given storage (op row `fill` on an existing value). */
-qn_status qn_fill_into(qn_tape *t, qn_value *dst, double value);
+qn_status qn_fill_into(qn_tape *t, qn_value *dst, double value) QN_CHECKED;
 
 /* ---- op_reduce.c ----------------------------------------------------------------------------- */
 
@@ -79,7 +79,8 @@ typedef struct qn_reduce_attrs {
     int axis; /* negative counts from the end; QN_ALL_AXES */
     bool keep;
 } qn_reduce_attrs;
-/* Over one axis or all; f32 accumulation in a fixed tree. Max passes its gradient to the first maximum. */
+/* Over one axis or all; f32 accumulation in a fixed tree. Max passes its gradient to the first
+ * maximum. */
 qn_value *qn_reduce(qn_tape *t, qn_value *x, qn_reduction kind, int axis, bool keep);
 
 /* ---- op_shape.c ------------------------------------------------------------------------------ */
@@ -88,8 +89,8 @@ typedef struct qn_cast_attrs {
     qn_dtype dtype;
 } qn_cast_attrs;
 qn_value *qn_cast(qn_tape *t, qn_value *x, qn_dtype dt); /* x itself if it has the dtype */
-qn_value *qn_reshape(qn_tape *t, qn_value *x, int ndim,
-                     const int64_t *shape); /* view; one -1 allowed; x contiguous */
+/* A view; one -1 allowed; x contiguous. */
+qn_value *qn_reshape(qn_tape *t, qn_value *x, int ndim, const int64_t *shape);
 qn_value *qn_transpose(qn_tape *t, qn_value *x, int axis_a, int axis_b);              /* view */
 qn_value *qn_slice(qn_tape *t, qn_value *x, int axis, int64_t start, int64_t length); /* view */
 qn_value *qn_contiguous(qn_tape *t, qn_value *x); /* copy if strided */
@@ -110,15 +111,15 @@ typedef enum qn_activation {
     QN_ACT_TANH,
     QN_ACT_COUNT
 } qn_activation;
-bool qn_activation_parse(const char *name,
-                         qn_activation *out); /* "gelu", "gelu_tanh", "relu", ... */
+/* "gelu", "gelu_tanh", "relu", ... */
+bool qn_activation_parse(const char *name, qn_activation *out);
 
 typedef struct qn_linear_attrs {
     qn_activation activation;
 } qn_linear_attrs;
 /* y = act(x w^T + b) + residual.
- *   x (..., K), w (M, K), b (M) or NULL, residual (..., M) or NULL; rows of x may be strided, w too.
- * Slots: in x,w,b,residual; out y, pre (= x w^T + b, saved for the gradient when act is not NONE). */
+ *   x (..., K), w (M, K), b (M) or NULL, residual (..., M) or NULL; rows of x and w may be strided.
+ * Slots: in x,w,b,residual; out y, pre (= x w^T + b, saved for the gradient unless act is NONE). */
 qn_value *qn_linear(qn_tape *t, qn_value *x, qn_value *w, qn_value *b, qn_activation act,
                     qn_value *residual);
 
@@ -158,17 +159,20 @@ typedef struct qn_attention_attrs {
     double dropout; /* probability on the attention weights; active only in training tapes */
     bool causal;
 } qn_attention_attrs;
-/* o = softmax(scale q k^T + mask) v, tiled with an online softmax (Milakov 2018; Dao 2022); the T x S
- * matrix never exists in memory.
- *   q (B,T,H,D); k, v (B,S,G,D), G divides H (grouped queries): views with contiguous last axis are fine
+/* o = softmax(scale q k^T + mask) v, tiled with an online softmax (Milakov 2018; Dao 2022); the
+ * T x S matrix never exists in memory.
+ *   q          (B,T,H,D), a view with contiguous last axis is fine
+ *   k, v       (B,S,G,D), likewise; G divides H (grouped queries)
  *   documents  NULL or (B,S) i32: a query sees keys of its own document only (T = S)
  *   start      NULL or i32 scalar: query i stands at position start + i (decoding against a cache);
  *              causal: keys at positions <= start + i are visible; without start, start = S - T.
  *   rng        NULL or i64[2] {step, sample offset} for dropout
- * Slots: in q,k,v,documents,start,rng; out o (B,T,H,D), lse (B,H,T) saved. A query that sees no key gives 0. */
+ * Slots: in q,k,v,documents,start,rng; out o (B,T,H,D), lse (B,H,T) saved. A query that sees no key
+ * gives 0. */
 qn_value *qn_attention(qn_tape *t, qn_value *q, qn_value *k, qn_value *v, qn_value *documents,
                        qn_value *start, qn_value *rng, const qn_attention_attrs *attrs);
-/* cache[:, start : start+T] = x; cache (B,S,G,D) is updated in place, x (B,T,G,D), start i32 scalar. */
+/* cache[:, start : start+T] = x; cache (B,S,G,D) is updated in place, x (B,T,G,D), start i32
+ * scalar. */
 qn_value *qn_cache_write(qn_tape *t, qn_value *cache, qn_value *x, qn_value *start);
 
 /* ---- op_activation.c ------------------------------------------------------------------------- */
@@ -186,8 +190,9 @@ typedef struct qn_rope_attrs {
     double theta;
     bool inverse; /* rotates back: the gradient */
 } qn_rope_attrs;
-/* Rotary embedding in the Hugging Face half-split convention (formats: element j pairs with j + D/2).
- *   x (B,T,H,D), D even; positions NULL (0..T-1) or (B,T) i32; start NULL or i32 scalar added to 0..T-1.
+/* Rotary embedding in Hugging Face's half-split convention: element j pairs with j + D/2.
+ *   x (B,T,H,D), D even; positions NULL (0..T-1) or (B,T) i32; start NULL or i32 scalar added to
+ *   0..T-1.
  * Su et al. 2021. Angles in f64, sin and cos rounded once to the arithmetic type. */
 qn_value *qn_rope(qn_tape *t, qn_value *x, qn_value *positions, qn_value *start, double theta);
 
@@ -196,10 +201,11 @@ qn_value *qn_rope(qn_tape *t, qn_value *x, qn_value *positions, qn_value *start,
 typedef struct qn_dropout_attrs {
     double p;
 } qn_dropout_attrs;
-/* y = x m / (1-p), m Bernoulli(1-p) from Philox: key of the scope, counter (step, element), the element
- * index counting the sample offset: element = rng[1] * (elements per sample) + local index, the first axis
- * of x being the samples. The mask is never stored: the gradient is the same op on dy. Keep when
- * u32 >= floor(p 2^32). x itself when p = 0 or the tape is not training. rng i64[2] {step, sample offset}. */
+/* y = x m / (1-p), m Bernoulli(1-p) from Philox: key of the scope, counter (step, element), the
+ * element index counting the sample offset: element = rng[1] * (elements per sample) + local index,
+ * the first axis of x being the samples. The mask is never stored: the gradient is the same op on
+ * dy. Keep when u32 >= floor(p 2^32). x itself when p = 0 or the tape is not training. rng i64[2]
+ * {step, sample offset}. */
 qn_value *qn_dropout(qn_tape *t, qn_value *x, double p, qn_value *rng, const char *site);
 
 /* ---- op_softmax.c ---------------------------------------------------------------------------- */
@@ -214,18 +220,20 @@ typedef struct qn_ce_attrs {
     int64_t chunk; /* rows of logits held at once by linear_cross_entropy; 0 = chosen by shape */
 } qn_ce_attrs;
 /* loss = inv_n * sum over rows whose target is not ignore_index.
- *   logits (N,V), targets (N) i32, inv_n scalar (f32, f64 in f64 tapes). Loss: scalar of inv_n's dtype.
+ *   logits (N,V), targets (N) i32, inv_n scalar (f32, f64 in f64 tapes); the loss is a scalar of
+ *   inv_n's dtype.
  * The gradient is left in place by the forward call when the loss is the root of the tape. */
 qn_value *qn_cross_entropy(qn_tape *t, qn_value *logits, qn_value *targets, qn_value *inv_n,
                            const qn_ce_attrs *attrs);
-/* As cross_entropy of x w^T (+ b), never holding more than `chunk` rows of logits; x (N,K), w (V,K).
- * Must be the root of a differentiated tape; dx, dw and db are made in the same pass. */
+/* As cross_entropy of x w^T (+ b), never holding more than `chunk` rows of logits; x (N,K),
+ * w (V,K). Must be the root of a differentiated tape; dx, dw and db are made in the same pass. */
 qn_value *qn_linear_cross_entropy(qn_tape *t, qn_value *x, qn_value *w, qn_value *b,
                                   qn_value *targets, qn_value *inv_n, const qn_ce_attrs *attrs);
-/* loss = inv_n * sum (y - target)^2 over the rows of y, target (N, C). A row whose first target is NaN is
- * padding and counts nowhere (sources refuse NaN in data, so NaN marks padding only). */
+/* loss = inv_n * sum (y - target)^2 over the rows of y, target (N, C). A row whose first target is
+ * NaN is padding and counts nowhere (sources refuse NaN in data, so NaN marks padding only). */
 qn_value *qn_mse(qn_tape *t, qn_value *y, qn_value *target, qn_value *inv_n);
-/* Number of rows whose arg max (first of equals) is the target; f32 scalar; rows ignored as above. */
+/* Number of rows whose arg max (first of equals) is the target; f32 scalar; rows with
+ * ignore_index count nowhere. */
 qn_value *qn_accuracy(qn_tape *t, qn_value *logits, qn_value *targets, int64_t ignore_index);
 
 /* ---- op_update.c: over the flat parameter arena ---------------------------------------------- */
@@ -253,9 +261,9 @@ typedef struct qn_guard_attrs {
     double spike_threshold; /* z-score of the loss beyond which the step is refused; 0 = off */
     int64_t spike_window;   /* steps of the exponential window */
 } qn_guard_attrs;
-/* state[APPLY] becomes 0, and stays 0 until the host resets it, when loss or norm is not finite or the
- * loss spikes; state[CLIP] = min(1, clip_norm / (norm + 1e-6)) as torch.nn.utils.clip_grad_norm_.
- * The window learns only from applied steps. */
+/* state[APPLY] becomes 0, and stays 0 until the host resets it, when loss or norm is not finite or
+ * the loss spikes; state[CLIP] = min(1, clip_norm / (norm + 1e-6)) as
+ * torch.nn.utils.clip_grad_norm_. The window learns only from applied steps. */
 qn_value *qn_guard(qn_tape *t, qn_value *loss, qn_value *norm, qn_value *state,
                    const qn_guard_attrs *attrs);
 
@@ -273,9 +281,9 @@ typedef struct qn_update_attrs {
  * multiplied by state[CLIP]; nothing is written when state[APPLY] is 0. */
 qn_status qn_adamw(qn_tape *t, qn_value *weights, qn_value *master, qn_value *grads, qn_value *m,
                    qn_value *v, qn_value *hyper, qn_value *guard_state, qn_value *rng,
-                   const qn_update_attrs *attrs);
+                   const qn_update_attrs *attrs) QN_CHECKED;
 qn_status qn_sgd(qn_tape *t, qn_value *weights, qn_value *master, qn_value *grads,
                  qn_value *momentum, qn_value *hyper, qn_value *guard_state, qn_value *rng,
-                 const qn_update_attrs *attrs);
+                 const qn_update_attrs *attrs) QN_CHECKED;
 
 #endif

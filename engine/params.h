@@ -57,9 +57,9 @@ typedef struct qn_params {
 qn_status qn_params_create(qn_params **out) QN_CHECKED;
 void qn_params_free(qn_params *p);
 
-/* Adds a parameter (fields name, shape, init...; names are copied). A duplicate name is an error.
- */
-qn_status qn_params_add(qn_params *p, const qn_param *spec);
+/* Adds a parameter (fields name, shape, init...; names are copied). A duplicate name is an
+ * error. */
+qn_status qn_params_add(qn_params *p, const qn_param *spec) QN_CHECKED;
 const qn_param *qn_params_find(const qn_params *p, const char *name);
 
 /* Applies {match glob, lr scale, weight decay, frozen}; decay < 0 or lr < 0 leave the present
@@ -69,7 +69,7 @@ int qn_params_group(qn_params *p, const char *glob, double lr_scale, double weig
 
 /* Fixes offsets and the bytes per class. keep_best adds the snapshot early stopping restores. */
 qn_status qn_params_layout(qn_params *p, qn_precision precision, int moments, double weight_decay,
-                           bool keep_best);
+                           bool keep_best) QN_CHECKED;
 int64_t qn_params_bytes(const qn_params *p);
 void qn_params_bind(qn_params *p, void *base); /* base: qn_params_bytes, 64-byte aligned */
 
@@ -99,7 +99,7 @@ typedef struct qn_graph {
     qn_value *inv_n;   /* 1 / number of targets that count in this step */
 } qn_graph;
 
-qn_status qn_graph_create(qn_tape *t, const qn_params *p, bool training, qn_graph *out);
+qn_status qn_graph_create(qn_tape *t, const qn_params *p, bool training, qn_graph *out) QN_CHECKED;
 /* The value of a parameter; NULL with the tape failed if there is none of that name. */
 qn_value *qn_graph_param(qn_graph *g, const char *format, ...) QN_PRINTF(2, 3);
 /* One (rows, cols...) view over `count` adjacent parameters of a fused group, starting at the named

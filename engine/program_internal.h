@@ -20,6 +20,6 @@ struct qn_program {
     int prepared;   /* calls whose prepare has run */
 };
 
-qn_status qni_plan(qn_program *p); /* planner.c */
+qn_status qni_plan(qn_program *p) QN_CHECKED; /* planner.c */
 
 #endif

@@ -15,8 +15,8 @@ double qn_rng_uniform(uint64_t key, uint64_t step, uint64_t element) {
 }
 
 double qn_rng_normal(uint64_t key, uint64_t step, uint64_t element) {
-    /* Box-Muller; a pair of lanes gives a pair of normals. (u+1)/2^32 keeps the logarithm finite.
-     */
+    /* Box-Muller; a pair of lanes gives a pair of normals. (u+1)/2^32 keeps the logarithm
+     * finite. */
     qn_u32x4 r = qn_philox(key, element >> 2, step);
     unsigned lane = element & 2u;
     double u = ((double)r.v[lane] + 1.0) * 0x1p-32, angle = r.v[lane + 1] * (0x1p-31 * M_PI);

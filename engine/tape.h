@@ -14,16 +14,17 @@
 typedef struct qn_tape qn_tape;
 typedef struct qn_program qn_program;
 
-typedef enum qn_class { /* what the bytes are; `quern plan` prints one line per class */
-                        QN_CLASS_TEMP, /* pool: activations, gradients of activations, workspace */
-                        QN_CLASS_WEIGHT, /* run arena from here on */
-                        QN_CLASS_MASTER,
-                        QN_CLASS_GRADIENT,
-                        QN_CLASS_MOMENT,
-                        QN_CLASS_BUFFER,
-                        QN_CLASS_BEST,
-                        QN_CLASS_INPUT, /* batch, step values */
-                        QN_CLASS_COUNT
+/* What the bytes are; `quern plan` prints one line per class. */
+typedef enum qn_class {
+    QN_CLASS_TEMP,   /* pool: activations, gradients of activations, workspace */
+    QN_CLASS_WEIGHT, /* run arena from here on */
+    QN_CLASS_MASTER,
+    QN_CLASS_GRADIENT,
+    QN_CLASS_MOMENT,
+    QN_CLASS_BUFFER,
+    QN_CLASS_BEST,
+    QN_CLASS_INPUT, /* batch, step values */
+    QN_CLASS_COUNT
 } qn_class;
 
 /* A value: a tensor whose storage is decided by the planner (temporaries) or given (run arena).
@@ -77,10 +78,10 @@ typedef struct qn_tape_options {
 
 qn_status qn_tape_create(const qn_tape_options *o, qn_tape **out) QN_CHECKED;
 void qn_tape_free(qn_tape *t);
-qn_status qn_tape_status(const qn_tape *t); /* first error, its message restored to this thread */
-void qn_tape_abort(
-    qn_tape *t,
-    qn_status s); /* makes s, with this thread's message, the tape's error if it has none */
+/* The first error, its message restored to this thread. */
+qn_status qn_tape_status(const qn_tape *t) QN_CHECKED;
+/* Makes s, with this thread's message, the tape's error if it has none. */
+void qn_tape_abort(qn_tape *t, qn_status s);
 const qn_tape_options *qn_tape_get_options(const qn_tape *t);
 
 /* Storage that exists already (parameters, buffers, inputs): desc.data may be NULL when only
@@ -101,7 +102,7 @@ void qn_tape_no_grad_pop(qn_tape *t);
  * want_out asks for the optional output i. `site` tells apart two random calls in one scope (NULL =
  * the op's name). On return outs[] holds the values. */
 qn_status qn_tape_emit(qn_tape *t, const qn_op *op, qn_value *const *in, qn_value **outs,
-                       uint32_t want_out, const void *attrs, const char *site);
+                       uint32_t want_out, const void *attrs, const char *site) QN_CHECKED;
 
 /* Views: no call is recorded, the gradient of a view is the view of the gradient. */
 qn_value *qn_tape_view(qn_tape *t, qn_value *v, int ndim, const int64_t *shape,
@@ -112,20 +113,19 @@ qn_value *qn_tape_view(qn_tape *t, qn_value *v, int ndim, const int64_t *shape,
 /* Extends the tape with the gradient of `loss` (a scalar) with respect to every given value that
  * requires one. Walks the nodes in reverse; a tensor used n times gets one write and n-1
  * accumulations. */
-qn_status qn_tape_backward(qn_tape *t, qn_value *loss);
+qn_status qn_tape_backward(qn_tape *t, qn_value *loss) QN_CHECKED;
 
 /* For backward rules. */
 bool qn_grad_wanted(const qn_tape *t, const qn_value *v);
-qn_value *qn_grad_of(qn_tape *t,
-                     qn_value *out); /* incoming gradient, NULL if nothing reaches `out` */
-qn_value *
-qn_grad_slot(qn_tape *t,
-             qn_value *in); /* put it in outs[]; emit decides write or add; NULL if unwanted */
-qn_status qn_grad_pass(qn_tape *t, qn_value *in,
-                       qn_value *dy); /* gradient of `in` += dy; takes dy over when it can */
+/* The incoming gradient of an output, NULL if nothing reaches it. */
+qn_value *qn_grad_of(qn_tape *t, qn_value *out);
+/* Where the gradient of an input goes: put it in outs[]; emit decides write or add. NULL if it is
+ * not wanted. */
+qn_value *qn_grad_slot(qn_tape *t, qn_value *in);
+/* The gradient of `in` += dy; takes dy over when it can. */
+qn_status qn_grad_pass(qn_tape *t, qn_value *in, qn_value *dy) QN_CHECKED;
 bool qn_grad_is_root(const qn_tape *t, const qn_value *v); /* v is the loss itself */
-/* Makes an absent optional output of a forward node present, because its gradient needs it saved.
- */
+/* Makes an absent optional output of a forward node present, because its gradient needs it. */
 qn_value *qn_node_save(qn_tape *t, qn_node *n, int slot);
 /* As qn_node_save for an output that is the gradient of `in` (a loss that leaves gradients in
  * place). */

@@ -30,14 +30,15 @@ struct qn_tape {
 
 qn_status qni_tape_fail(qn_tape *t, qn_status s); /* keeps the first error */
 qn_value *qni_value_new(qn_tape *t, const qn_tensor *desc, qn_class cls, const char *name);
-qn_status qni_node_append(qn_tape *t, qn_node *n);
+qn_status qni_node_append(qn_tape *t, qn_node *n) QN_CHECKED;
 qn_value *qni_node_output(qn_tape *t, qn_node *n, int slot, const qn_tensor *desc);
 /* Runs infer for `n` with the present outputs and checks given storage against the result. */
-qn_status qni_node_infer(qn_tape *t, qn_node *n, qn_tensor *described);
+qn_status qni_node_infer(qn_tape *t, qn_node *n, qn_tensor *described) QN_CHECKED;
 /* Decides, for an output that is gradient storage, between write and accumulate (differentiate.c).
  * Sets *redirect to a temporary when the op cannot accumulate there. */
-qn_status qni_grad_claim(qn_tape *t, qn_node *n, int slot, qn_value **redirect);
-qn_status qni_grad_merge(qn_tape *t, qn_value *dst, qn_value *src); /* dst += src by a copy call */
+qn_status qni_grad_claim(qn_tape *t, qn_node *n, int slot, qn_value **redirect) QN_CHECKED;
+/* dst += src by a copy call. */
+qn_status qni_grad_merge(qn_tape *t, qn_value *dst, qn_value *src) QN_CHECKED;
 
 static inline bool qni_owns(const qn_value *v) { return v->base == v; }
 

@@ -169,12 +169,13 @@ typedef struct qn_session_options {
     bool keep_best, evaluate, plan_only;
 } qn_session_options;
 
-typedef enum qn_program_kind { /* the fixed set of a training run */
-                               QN_MICRO_FIRST,
-                               QN_MICRO_ACCUMULATE,
-                               QN_UPDATE,
-                               QN_EVAL,
-                               QN_PROGRAM_COUNT
+/* The fixed set of a training run. */
+typedef enum qn_program_kind {
+    QN_MICRO_FIRST,
+    QN_MICRO_ACCUMULATE,
+    QN_UPDATE,
+    QN_EVAL,
+    QN_PROGRAM_COUNT
 } qn_program_kind;
 
 typedef struct qn_step_report { /* what the host learns of a step */
@@ -212,13 +213,15 @@ void qn_session_free(qn_session *s);
 
 /* One optimizer step over the micro-batches in staging, `labels` targets in all. */
 qn_status qn_session_step(qn_session *s, int64_t step, double lr, int64_t labels,
-                          qn_step_report *r);
+                          qn_step_report *r) QN_CHECKED;
 /* Replays the micro-batches with per-call checks and names the first tensor that is not finite. */
-qn_status qn_session_explain(qn_session *s, int64_t step, int64_t labels, char *text, size_t size);
-void qn_session_allow_updates(
-    qn_session *s); /* clears the guard after the host has dealt with a bad step */
+qn_status qn_session_explain(qn_session *s, int64_t step, int64_t labels, char *text,
+                             size_t size) QN_CHECKED;
+/* Clears the guard after the host has dealt with a bad step. */
+void qn_session_allow_updates(qn_session *s);
 /* Mean loss and metrics over a split, added to r; stops after `batches` (0 = all). */
-qn_status qn_session_evaluate(qn_session *s, qn_split split, int64_t batches, qn_record *r);
+qn_status qn_session_evaluate(qn_session *s, qn_split split, int64_t batches,
+                              qn_record *r) QN_CHECKED;
 void qn_session_snapshot_best(qn_session *s); /* best = the present (master) weights */
 void qn_session_restore_best(qn_session *s);
 double qn_session_flops_per_step(const qn_session *s);

@@ -40,8 +40,8 @@ typedef struct qn_build {
 
 /* Opens the data and learns its shape. With background loading if the configuration asks for it. */
 qn_status qn_build_data(qn_build *b, const qn_config *config) QN_CHECKED;
-/* Instead of qn_build_data, for planning where the data is not: the shapes of the samples and the size of
- * the vocabulary from the configuration alone. QN_ERR_CONFIG if it does not say enough. */
+/* Instead of qn_build_data, for planning where the data is not: the shapes of the samples and the
+ * size of the vocabulary from the configuration alone. QN_ERR_CONFIG if it does not say enough. */
 qn_status qn_build_shapes(qn_build *b, const qn_config *config) QN_CHECKED;
 /* Fills the model, objective, optimizer, schedule and stopper; needs classes/features/vocab from
  * qn_build_data or from a checkpoint. */

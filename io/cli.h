@@ -60,20 +60,20 @@ const qn_verb *qn_cli_find(const char *name);
 
 /* ---- verbs.h's functions, one file each ------------------------------------------------------ */
 
-qn_status qn_verb_train(const qn_cli *cli);
-qn_status qn_verb_eval(const qn_cli *cli);
-qn_status qn_verb_predict(const qn_cli *cli);
-qn_status qn_verb_generate(const qn_cli *cli);
-qn_status qn_verb_plan(const qn_cli *cli);
-qn_status qn_verb_validate(const qn_cli *cli);
-qn_status qn_verb_schema(const qn_cli *cli);
-qn_status qn_verb_config(const qn_cli *cli);
-qn_status qn_verb_init(const qn_cli *cli);
-qn_status qn_verb_inspect(const qn_cli *cli);
-qn_status qn_verb_report(const qn_cli *cli);
-qn_status qn_verb_doctor(const qn_cli *cli);
-qn_status qn_verb_completion(const qn_cli *cli);
-qn_status qn_verb_help(const qn_cli *cli);
+qn_status qn_verb_train(const qn_cli *cli) QN_CHECKED;
+qn_status qn_verb_eval(const qn_cli *cli) QN_CHECKED;
+qn_status qn_verb_predict(const qn_cli *cli) QN_CHECKED;
+qn_status qn_verb_generate(const qn_cli *cli) QN_CHECKED;
+qn_status qn_verb_plan(const qn_cli *cli) QN_CHECKED;
+qn_status qn_verb_validate(const qn_cli *cli) QN_CHECKED;
+qn_status qn_verb_schema(const qn_cli *cli) QN_CHECKED;
+qn_status qn_verb_config(const qn_cli *cli) QN_CHECKED;
+qn_status qn_verb_init(const qn_cli *cli) QN_CHECKED;
+qn_status qn_verb_inspect(const qn_cli *cli) QN_CHECKED;
+qn_status qn_verb_report(const qn_cli *cli) QN_CHECKED;
+qn_status qn_verb_doctor(const qn_cli *cli) QN_CHECKED;
+qn_status qn_verb_completion(const qn_cli *cli) QN_CHECKED;
+qn_status qn_verb_help(const qn_cli *cli) QN_CHECKED;
 
 #include "io/config.h"
 /* Loads a configuration with the command line's --set; prints all diagnostics on stderr if it

@@ -5,7 +5,7 @@
 #include "io/config.h"
 #include "io/json.h"
 
-/* ---- the table (config_keys.c) ----------------------------------------------------------- */
+/* ---- the table (config_keys.c) --------------------------------------------------------------- */
 
 typedef enum qni_key_type {
     QNI_SECTION, /* object of keys */
@@ -84,7 +84,7 @@ void qni_condition_describe(const char *condition, char *text, size_t size);
 /* The default in words: JSON, or how it follows from other keys; "" if there is none. */
 void qni_default_describe(const qni_key *k, char *text, size_t size);
 
-/* ---- a configuration being loaded -------------------------------------------------------- */
+/* ---- a configuration being loaded ------------------------------------------------------------ */
 
 struct qn_config {
     qn_setup *arena;     /* texts, nodes, the arrays below: everything but the diagnostics */
@@ -114,9 +114,9 @@ void qni_report_at(qn_config *c, const qn_json_source *s, size_t offset, size_t 
 /* For a key without a value. */
 void qni_report_missing(qn_config *c, int row, const char *hint);
 
-/* config_check.c. Checking a value expands its variables, makes paths absolute and brings it to its
- * final form; a refused value has been reported. base_dir is absolute and free of symbolic links.
- */
+/* config_check.c. Checking a value expands its variables, makes paths absolute and brings it to
+ * its final form; a refused value has been reported. base_dir is absolute and free of symbolic
+ * links. */
 /* A value of row `row`; *out is its final form, or NULL when it was refused. */
 qn_status qni_check_value(qn_config *c, int row, const char *key, cJSON *value,
                           const char *base_dir, cJSON **out) QN_CHECKED;

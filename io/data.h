@@ -7,9 +7,10 @@
  *
  * Samples
  *   text, tokens   "tokens" i32[T], "targets" i32[T]: T = block_size, each target is the next
- * token. train        each epoch cuts its stream into windows of T from a random phase on and
- * visits them in a random order. Over N tokens there are max(1, N/T - 1) windows an epoch. val,
- * test    windows of T one after the other; in the last one the targets past the end are
+ *                  token.
+ *     train        each epoch cuts its stream into windows of T from a random phase on and visits
+ *                  them in a random order; of N tokens it makes max(1, N/T - 1) windows.
+ *     val, test    windows of T one after the other; in the last one the targets past the end are
  *                  QN_IGNORE_INDEX, so each token but the first is predicted exactly once.
  *   idx            "features" f32[D], D = all axes but the first; "labels" i32 scalar.
  *                  u8 elements are divided by 255; then (x - mean) / std.
@@ -22,19 +23,19 @@
 
 typedef enum qn_data_type { QN_DATA_TEXT, QN_DATA_TOKENS, QN_DATA_IDX } qn_data_type;
 
-typedef enum qn_data_division { /* how val and test are taken from the training files */
-                                QN_DATA_CHRONOLOGICAL, /* the last fraction; train comes first, then
-                                                          val, then test */
-                                QN_DATA_RANDOM, /* idx: items; text and tokens: pieces of 16 *
-                                                   block_size tokens */
-                                QN_DATA_BY_FILE /* text and tokens: whole files, by a hash of the
-                                                   relative path, which more files do not change */
+/* How val and test are taken from the training files. */
+typedef enum qn_data_division {
+    QN_DATA_CHRONOLOGICAL, /* the last fraction; train comes first, then val, then test */
+    QN_DATA_RANDOM,        /* idx: items; text and tokens: pieces of 16 * block_size tokens */
+    QN_DATA_BY_FILE        /* text and tokens: whole files, by a hash of the relative path, which
+                              more files do not change */
 } qn_data_division;
 
-typedef enum qn_raw_tokens { /* what a token file without a header holds, little-endian */
-                             QN_RAW_NONE, /* every file has a header */
-                             QN_RAW_U16,
-                             QN_RAW_U32
+/* What a token file without a header holds, little-endian. */
+typedef enum qn_raw_tokens {
+    QN_RAW_NONE, /* every file has a header */
+    QN_RAW_U16,
+    QN_RAW_U32
 } qn_raw_tokens;
 
 typedef struct qn_strings {
@@ -103,10 +104,10 @@ const char *qn_data_describe(const qn_source *s);
 
 /* Wraps a source: what expect announces is loaded by one background thread, up to `depth` >= 1
  * requests ahead; fetch takes a prepared request or loads itself, and returns the same bytes and
- * errors as the wrapped source, which is never called by two threads at once. wait_seconds is the
- * time fetch waited for data, prepared or not. Expectations that turn out wrong cost time only.
- * Takes `inner` over: *out frees it, and a failure leaves it with the caller. `out` may be `inner`.
- */
+ * errors as the wrapped source, which is never called by two threads at once. wait_seconds is
+ * the time fetch waited for data, prepared or not. Expectations that turn out wrong cost time
+ * only. Takes `inner` over: *out frees it, and a failure leaves it with the caller. `out` may be
+ * `inner`. */
 qn_status qn_prefetch_create(const qn_source *inner, int depth, qn_source *out) QN_CHECKED;
 
 /* ---- token files (data_tokens.c; the formats are told there) --------------------------------- */

@@ -169,8 +169,8 @@ static qn_status divide(const qn_data_options *o, items *d) {
     return QN_OK;
 }
 
-/* Every label of every split is looked at once, so that a bad one is found before the first step.
- */
+/* Every label of every split is looked at once, so that a bad one is found before the first
+ * step. */
 static qn_status check_labels(const qn_data_options *o, items *d) {
     double largest = -1;
     const part *train = &d->split[QN_SPLIT_TRAIN];

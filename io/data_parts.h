@@ -21,8 +21,8 @@ typedef struct qni_view {
 /* Refuses what is not a regular file; never waits for a FIFO's writer. */
 qn_status qni_view_open(const char *path, qni_view *out) QN_CHECKED;
 void qni_view_close(qni_view *v);
-/* QN_ERR_DATA if the file under a mapping has become shorter: touching the bytes would be SIGBUS.
- */
+/* QN_ERR_DATA if the file under a mapping has become shorter: touching the bytes would be
+ * SIGBUS. */
 qn_status qni_view_intact(const qni_view *v) QN_CHECKED;
 
 typedef struct qni_file {
@@ -107,8 +107,8 @@ void qni_stream_free(qni_stream *s);
 /* Documents, one span per file in file order, to the streams of the splits. */
 qn_status qni_divide(const qn_data_options *o, qni_files *files, const qni_span *document,
                      const qni_span *separator, qni_stream split[QN_SPLIT_COUNT]) QN_CHECKED;
-/* Sizes of val and test out of n by the options' fractions; QN_ERR_DATA if a split would be empty.
- */
+/* Sizes of val and test out of n by the options' fractions; QN_ERR_DATA if a split would be
+ * empty. */
 qn_status qni_divide_count(const qn_data_options *o, int64_t n, const char *unit,
                            int64_t count[QN_SPLIT_COUNT]) QN_CHECKED;
 

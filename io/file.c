@@ -99,8 +99,8 @@ qn_status qn_file_create(const char *path, const void *data, size_t bytes) {
     return write_synced(path, O_EXCL, data, bytes);
 }
 
-/* The directory part of path: "." without a slash, "/" for the root. No trailing slash is expected.
- */
+/* The directory part of path: "." without a slash, "/" for the root. No trailing slash is
+ * expected. */
 static qn_status parent_of(const char *path, char *parent, size_t size) {
     const char *slash = strrchr(path, '/');
     if (!slash) return qn_path_format(parent, size, ".");

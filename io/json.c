@@ -25,7 +25,7 @@ typedef struct parser {
     size_t members_capacity;
 } parser;
 
-/* ---- errors ------------------------------------------------------------------------------ */
+/* ---- errors ---------------------------------------------------------------------------------- */
 
 void qn_json_position(const qn_json_source *s, size_t offset, int64_t *line, int64_t *column) {
     int64_t l = 1, c = 1;
@@ -80,8 +80,8 @@ static qn_status expected(const parser *p, const char *what) {
     return refuse(p, p->at, "found `%s`, expected %s", word, what);
 }
 
-/* Length of the UTF-8 character at s (RFC 3629: no overlong form, no surrogate), 0 if it is none.
- */
+/* Length of the UTF-8 character at s (RFC 3629: no overlong form, no surrogate), 0 if it is
+ * none. */
 static size_t utf8_length(const unsigned char *s, size_t left) {
     if (s[0] < 0x80) return 1;
     size_t n = s[0] >= 0xC2 && s[0] <= 0xDF ? 2 : (s[0] & 0xF0) == 0xE0 ? 3 : 4;
@@ -116,7 +116,7 @@ static qn_status check_encoding(const parser *p) {
     return QN_OK;
 }
 
-/* ---- tokens ------------------------------------------------------------------------------ */
+/* ---- tokens ---------------------------------------------------------------------------------- */
 
 static qn_status skip_space(parser *p) {
     for (;;) {
@@ -295,7 +295,7 @@ static qn_status word(parser *p, qn_json_node *n) {
     return expected(p, "a value");
 }
 
-/* ---- containers -------------------------------------------------------------------------- */
+/* ---- containers ------------------------------------------------------------------------------ */
 
 static qn_json_node *new_node(parser *p) {
     qn_json_node *n = qn_setup_alloc(p->arena, sizeof *n);
@@ -442,7 +442,7 @@ qn_status qn_json_parse(qn_setup *arena, const char *text, size_t length, const 
     return status;
 }
 
-/* ---- reading ----------------------------------------------------------------------------- */
+/* ---- reading --------------------------------------------------------------------------------- */
 
 const cJSON *qn_json_get(const cJSON *object, const char *key) {
     return cJSON_IsObject(object) ? cJSON_GetObjectItemCaseSensitive(object, key) : NULL;
@@ -473,7 +473,7 @@ bool qn_json_uint64(const cJSON *item, uint64_t *out) {
     return true;
 }
 
-/* ---- writing ----------------------------------------------------------------------------- */
+/* ---- writing --------------------------------------------------------------------------------- */
 
 static void line_break(qn_text *t, int indent) {
     if (indent < 0) return;

@@ -26,8 +26,8 @@ qn_status qni_rows_open(const char *path, bool lines, const qn_sink *notices,
 void qni_rows_write(qni_rows *f, const void *row, size_t bytes, int64_t step);
 void qni_rows_close(qni_rows *f);
 
-/* Writes all bytes, going on after interrupts and short writes. False, with errno, when it cannot.
- */
+/* Writes all bytes, going on after interrupts and short writes. False, with errno, when it
+ * cannot. */
 bool qni_write_all(int fd, const void *bytes, size_t n);
 
 #endif

@@ -13,8 +13,8 @@ void qni_text_printf(qn_text *t, const char *format, ...) QN_PRINTF(2, 3);
 /* snprintf in the C locale. */
 int qni_print(char *buffer, size_t size, const char *format, ...) QN_PRINTF(3, 4);
 
-/* These write valid UTF-8 whatever `s` holds: a byte that belongs to no character becomes U+FFFD.
- */
+/* These write valid UTF-8 whatever `s` holds: a byte that belongs to no character becomes
+ * U+FFFD. */
 void qni_text_utf8(qn_text *t, const char *s);
 void qni_text_line(qn_text *t, const char *s); /* control characters become spaces */
 void qni_text_json(qn_text *t, const char *s); /* a JSON string with its quotes */

@@ -173,8 +173,8 @@ qn_status qn_saver_resume(qn_saver *out, qn_build *b, qn_progress *p, bool *foun
     qn_checkpoint *c = NULL;
     *found = false;
     *changes = NULL;
-    /* The texts first: a changed model should be told as a changed key, not as tensors that differ.
-     */
+    /* The texts first: a changed model should be told as a changed key, not as tensors that
+     * differ. */
     QN_TRY(qn_checkpoint_find(s->o.run_dir, s->o.run_id, INT64_MAX, QN_CHECKPOINT_ALL, warning,
                               size, &c));
     if (!c) return QN_OK;

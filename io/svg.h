@@ -40,8 +40,8 @@ void qn_svg_chart_write(qn_text *out, const qn_svg_chart *c);
 /* The distance between ticks, 1, 2 or 5 times a power of ten, that divides a range into at most
  * `most` parts. */
 double qn_svg_tick(double range, int most);
-/* The thinning: fills kept[0..2*bins) with rising indices of points to draw and returns how many.
- */
+/* The thinning: fills kept[0..2*bins) with rising indices of points to draw and returns how
+ * many. */
 int64_t qn_svg_thin(int64_t n, const double *value, int64_t bins, int64_t *kept);
 
 #endif

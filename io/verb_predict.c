@@ -1,7 +1,8 @@
 /* verb_predict.c — `quern predict`: the model's output for every input of a file.
  *
- * Models over features read an IDX file and give class and probabilities (or numbers for regression);
- * language models read a text, one item a line, and give each line's loss and perplexity.
+ * Models over features read an IDX file and give class and probabilities (or numbers for
+ * regression); language models read a text, one item a line, and give each line's loss and
+ * perplexity.
  */
 #include "engine/infer.h"
 #include "io/cli.h"

@@ -32,8 +32,8 @@ int32_t qn_vocab_id(const qn_vocab *v, uint32_t character);
 qn_status qn_vocab_encode(const qn_vocab *v, const char *text, int64_t bytes, int32_t *ids,
                           int64_t *count) QN_CHECKED;
 
-/* Writes the bytes of one id, 1 to 4, not terminated. QN_ERR_DATA for an id outside the vocabulary.
- */
+/* Writes the bytes of one id, 1 to 4, not terminated. QN_ERR_DATA for an id outside the
+ * vocabulary. */
 qn_status qn_vocab_decode(const qn_vocab *v, int32_t id, char out[4], int *bytes) QN_CHECKED;
 
 /* The vocabulary as one JSON value, {"type":"byte"} or {"type":"char","codepoints":[10,32,...]}.

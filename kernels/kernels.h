@@ -91,7 +91,7 @@ typedef enum qn_device {
 
 struct qn_op;
 
-/* One recorded call: a kernel's argument, the tape's node, the unit of trace, test and benchmark. */
+/* One recorded call: a kernel's argument, the tape's node, the unit of trace, test, benchmark. */
 typedef struct qn_call {
     const struct qn_op *op;
     const char *scope;              /* dotted path it was recorded in, "" at top level */
@@ -137,8 +137,8 @@ typedef struct qn_op {
     size_t attr_bytes;
     uint32_t cpu_dtypes; /* QN_DTYPE_BIT mask of in[0] dtypes run[QN_CPU] takes; others run REF */
 
-    /* Checks inputs and attributes, then writes dtype, ndim, shape and (contiguous) strides of every
-     * present output that is not QN_UPDATES, and call->scratch_bytes. Touches no data. */
+    /* Checks inputs and attributes, then writes dtype, ndim, shape and (contiguous) strides of
+     * every present output that is not QN_UPDATES, and call->scratch_bytes. Touches no data. */
     qn_status (*infer)(qn_call *call);
     qn_status (*prepare)(qn_call *call); /* optional: once after planning; fills call->state */
     void (*release)(qn_call *call);      /* undoes prepare */

@@ -26,7 +26,7 @@ typedef struct qn_linear_spec {
 
 /* Adds PATH.weight (out,in) and, if asked, PATH.bias (out); hf is the Hugging Face path. */
 qn_status qn_dense_declare(qn_params *p, const char *path, const char *hf,
-                           const qn_linear_spec *spec);
+                           const qn_linear_spec *spec) QN_CHECKED;
 /* act(x w^T + b) + residual with the parameters of `path`; b only if declared. */
 qn_value *qn_dense(qn_graph *g, const char *path, qn_value *x, qn_activation act,
                    qn_value *residual);
@@ -39,9 +39,9 @@ qn_init qn_init_torch_linear(int64_t in);
 typedef enum qn_norm_kind { QN_LAYER_NORM, QN_RMS_NORM } qn_norm_kind;
 /* Adds PATH.weight (C) = 1 and, for LayerNorm with bias, PATH.bias (C) = 0. No weight decay. */
 qn_status qn_norm_declare(qn_params *p, const char *path, const char *hf, qn_norm_kind kind,
-                          int64_t width, bool bias);
-/* y = norm(x + residual); *sum receives x + residual (x itself without residual); sum may be NULL.
- */
+                          int64_t width, bool bias) QN_CHECKED;
+/* y = norm(x + residual); *sum receives x + residual (x itself without residual); sum may be
+ * NULL. */
 qn_value *qn_norm(qn_graph *g, const char *path, qn_norm_kind kind, double eps, qn_value *x,
                   qn_value *residual, qn_value **sum);
 

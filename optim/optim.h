@@ -21,8 +21,8 @@ typedef struct qn_optimizer_config {
 /* out->self is the config, which must outlive it. */
 void qn_optimizer_adamw(const qn_optimizer_config *c, qn_optimizer *out);
 void qn_optimizer_sgd(const qn_optimizer_config *c, qn_optimizer *out);
-qn_status qn_optimizer_create(const qn_optimizer_config *c,
-                              qn_optimizer *out) QN_CHECKED; /* by c->type */
+/* Fills either by c->type. */
+qn_status qn_optimizer_create(const qn_optimizer_config *c, qn_optimizer *out) QN_CHECKED;
 
 /* ---- schedule.c ------------------------------------------------------------------------------ */
 
@@ -30,8 +30,8 @@ qn_status qn_optimizer_create(const qn_optimizer_config *c,
  *   warm-up   s < w:  (s + 1) / w, so that no step is wasted at rate zero
  *   constant  1
  *   linear    m + (1 - m) (1 - p)
- *   cosine    m + (1 - m) (1 + cos(pi p)) / 2          p = (s - w) / (end - w), held at 1 after the
- * end m = min_lr / lr. */
+ *   cosine    m + (1 - m) (1 + cos(pi p)) / 2
+ * with m = min_lr / lr and p = (s - w) / (end - w), held at 1 after the end. */
 typedef struct qn_schedule_config {
     const char *type;          /* "constant", "linear", "cosine" */
     int64_t warmup_steps, end; /* end: decay_steps, or the run's last step */
@@ -51,10 +51,11 @@ typedef enum qn_patience_unit {
  *   a non-finite monitor stops if check_finite; otherwise it never is an improvement
  *   positions before start_from (in patience units) are not looked at
  *   improvement is strict: better than the best by more than min_delta; it sets the best, and
- * restarts the patience only if the baseline, if any, is beaten too stop_at reached, diverge_at
- * passed, or `patience` units without a restart and no improvement: stop Before min_steps only a
- * non-finite monitor stops; the rules are asked again each time (a gate, not a latch). `smoothing`
- * > 1 judges the mean of the last values instead of the last one. */
+ *     restarts the patience only if the baseline, if any, is beaten too
+ *   stop_at reached, diverge_at passed, or `patience` units without a restart and no improvement:
+ *     stop
+ * Before min_steps only a non-finite monitor stops; the rules are asked again each time (a gate,
+ * not a latch). `smoothing` > 1 judges the mean of the last values instead of the last one. */
 typedef struct qn_early_stop_config {
     const char *monitor; /* "eval/loss" */
     bool maximize;
@@ -73,8 +74,8 @@ qn_early_stop_config qn_early_stop_defaults(void);
 /* "auto": min for keys that hold "loss", "perplexity" or "error", max for the other metrics we
  * know. */
 qn_status qn_early_stop_mode(const char *mode, const char *monitor, bool *maximize) QN_CHECKED;
-qn_status qn_early_stop_create(const qn_early_stop_config *c,
-                               qn_stopper *out) QN_CHECKED; /* copies c */
+/* Copies c. */
+qn_status qn_early_stop_create(const qn_early_stop_config *c, qn_stopper *out) QN_CHECKED;
 void qn_early_stop_free(qn_stopper *s);
 
 #endif

@@ -22,6 +22,7 @@ alloc engine/arena.c the only place that talks to malloc
 print io/main.c the command line speaks to people
 print io/cli.c help is printed
 print io/verb_*.c verbs print results
+print io/profile.c the table that --profile asks for
 exit io/verb_train.c a second interrupt ends the process at once
 EOF
 }

@@ -94,7 +94,7 @@ static int leftovers(const char *dir) {
     return n;
 }
 
-/* ---- the process under test ---------------------------------------------------------------- */
+/* ---- the process under test ------------------------------------------------------------------ */
 
 static void say(const char *text) {
     if (write(STDOUT_FILENO, text, strlen(text)) < 0) _exit(9);
@@ -210,7 +210,7 @@ static int worker(int argc, char **argv) {
     return 2;
 }
 
-/* ---- running it ---------------------------------------------------------------------------- */
+/* ---- running it ------------------------------------------------------------------------------ */
 
 static const char *self(void) {
     static char path[QN_PATH_MAX];
@@ -289,7 +289,7 @@ static int setting(const char *name, int absent) {
     return text && *text ? atoi(text) : absent;
 }
 
-/* ---- kills --------------------------------------------------------------------------------- */
+/* ---- kills ----------------------------------------------------------------------------------- */
 
 static void test_kill_random(void **state) {
     (void)state;
@@ -349,8 +349,8 @@ static const char *const write_calls[] = {"mkdir", "pwrite64",  "write",   "ftru
                                           "rmdir", "renameat2", "close"};
 enum { WRITE_CALLS = sizeof write_calls / sizeof write_calls[0] };
 
-/* Runs `save DIR 2 1` with the k-th such call of paths in DIR spoilt; false if there was no k-th.
- */
+/* Runs `save DIR 2 1` with the k-th such call of paths in DIR spoilt; false if there was no
+ * k-th. */
 static bool run_spoilt(child *c, const char *dir, const char *call, const char *how, int k,
                        int *status) {
     char inject[128], log[QN_PATH_MAX], model[QN_PATH_MAX], manifest[QN_PATH_MAX];
@@ -414,7 +414,7 @@ static void test_kill_at_every_call(void **state) {
     assert_true(points > 30);
 }
 
-/* ---- failing calls ------------------------------------------------------------------------- */
+/* ---- failing calls --------------------------------------------------------------------------- */
 
 /* Each failure is named, loses nothing announced and leaves nothing behind, and the save after it
  * works. */
@@ -505,7 +505,7 @@ static void test_file_size_limit(void **state) {
     qn_test_dir_remove(dir);
 }
 
-/* ---- rot ----------------------------------------------------------------------------------- */
+/* ---- rot ------------------------------------------------------------------------------------- */
 
 static const char *const files[] = {"manifest.json", "model.h5", "state.h5"};
 enum { FILES = sizeof files / sizeof files[0] };
@@ -586,7 +586,7 @@ static void test_wrong_files(void **state) {
     qn_test_dir_remove(dir);
 }
 
-/* ---- memory -------------------------------------------------------------------------------- */
+/* ---- memory ---------------------------------------------------------------------------------- */
 
 /* The k-th allocation fails, once or from then on, for every k: a clean "out of memory", no leak (a
  * leak check of the build makes the exit code differ), and the old checkpoint stays. */

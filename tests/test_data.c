@@ -414,8 +414,8 @@ static void by_file_puts_whole_files(void **state) {
     expect_error(t, QN_ERR_DATA, "the division by file puts none into");
 }
 
-/* Train, val and test of a random division are disjoint and together all, in pieces of 16 windows.
- */
+/* Train, val and test of a random division are disjoint and together all, in pieces of 16
+ * windows. */
 static void random_pieces(void **state) {
     fixture *t = *state;
     enum { PIECE = 32, PIECES = 12, N = PIECE * PIECES + 5 };

@@ -23,7 +23,7 @@
 static char directory[] = "/tmp/quern_report_XXXXXX";
 static const char *self_path;
 
-/* ---- verdict -------------------------------------------------------------------------------- */
+/* ---- verdict --------------------------------------------------------------------------------- */
 
 enum { TRAIN_POINTS = 200, EVAL_POINTS = 20, LAST_STEP = 2000 };
 
@@ -199,7 +199,7 @@ static void verdict_states_its_numbers(void **state) {
     assert_int_equal(strlen(small), sizeof small - 1);
 }
 
-/* ---- charts --------------------------------------------------------------------------------- */
+/* ---- charts ---------------------------------------------------------------------------------- */
 
 static void ticks_are_round_numbers(void **state) {
     (void)state;
@@ -257,7 +257,7 @@ static void charts_survive_odd_series(void **state) {
     }
 }
 
-/* ---- reading back --------------------------------------------------------------------------- */
+/* ---- reading back ---------------------------------------------------------------------------- */
 
 static const char *write_file(const char *run, const char *name, const char *text) {
     static char path[512];
@@ -333,7 +333,7 @@ static void facts_are_flat(void **state) {
     qn_setup_free(arena);
 }
 
-/* ---- report.html ---------------------------------------------------------------------------- */
+/* ---- report.html ----------------------------------------------------------------------------- */
 
 /* Every element opened is closed in order. Knows the void elements the report uses. */
 static void assert_balanced(const char *html) {
@@ -520,8 +520,8 @@ static void every_allocation_may_fail(void **state) {
     assert_true(failures >= 20);
 }
 
-/* 0: done although an allocation failed (a log row was dropped); 4: out of memory; 99: none failed.
- */
+/* 0: done although an allocation failed (a log row was dropped); 4: out of memory; 99: none
+ * failed. */
 static int run_once(const char *run) {
     qn_status status = write_run(run, &scenarios[0]);
     if (status != QN_OK) return qn_status_exit_code(status);

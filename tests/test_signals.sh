@@ -43,26 +43,48 @@ twice() {
 }
 check twice
 
-# While a checkpoint is being written, by the training loop itself or by its writer; either makes
-# its 15th fsync inside a save.
-during_a_save() { # ASYNC SIGNAL STATUS
-    needs_trace
-    local run=saving.$1.$2
+traced() { # RUN OPTION_OF_STRACE... -- OPTION...
+    local run=$1 options=()
+    shift
+    while [ "$1" != -- ]; do options+=("$1") && shift; done
     (
-        exits "$3" env ASAN_OPTIONS=detect_leaks=0 strace -f -qq -o "$scratch/trace" \
-            -e trace=fsync -e "inject=fsync:signal=$2:when=15" \
-            "$QUERN" train "$scratch/llama.json" --out "$scratch/$run" --set checkpoint.async="$1" \
-            2>"$scratch/$run.err"
+        ASAN_OPTIONS=detect_leaks=0 strace -f -qq -o "$scratch/trace" "${options[@]}" \
+            "$QUERN" train "$scratch/llama.json" --out "$scratch/$run" "${@:2}" 2>"$scratch/$run.err"
+        exit $?
     ) 2>/dev/null
-    lacks "$scratch/$run/train.log" 'step 40/40'
-    [ "$2" = KILL ] || says "$scratch/$run.err" 'state saved'
-    resumes "$run"
 }
-check during_a_save false INT 130
-check during_a_save true INT 130
-check during_a_save true TERM 75
-check during_a_save false KILL 137
-check during_a_save true KILL 137
+
+# In the middle of a save that the training loop makes itself: its 15th fsync is inside one.
+during_a_save() { # SIGNAL STATUS
+    needs_trace
+    exits "$2" traced "saving.$1" -e trace=fsync -e "inject=fsync:signal=$1:when=15" -- \
+        --set checkpoint.async=false
+    lacks "$scratch/saving.$1/train.log" 'step 40/40'
+    [ "$1" = KILL ] || says "$scratch/saving.$1.err" 'state saved'
+    resumes "saving.$1"
+}
+check during_a_save INT 130
+check during_a_save TERM 75
+check during_a_save KILL 137
+
+# While the writer is busy with step 9, which is made to take long.
+while_saving() { # SIGNAL STATUS
+    needs_trace
+    local run=$scratch/busy.$1
+    exits "$2" traced "busy.$1" -P "$run/metrics.jsonl" \
+        -P "$run/checkpoints/step-00000009.tmp/model.h5" -e trace=write,fsync \
+        -e inject=fsync:delay_enter=200000 \
+        -e "inject=write:signal=$1:when=$(row_of 10 llama)" --
+    if [ "$1" = KILL ]; then
+        [ ! -e "$run/checkpoints/step-00000009" ]
+    else
+        says "$run.err" 'interrupted after step 10; state saved'
+    fi
+    resumes "busy.$1"
+}
+check while_saving INT 130
+check while_saving TERM 75
+check while_saving KILL 137
 
 at_the_end() { # during the last step: there is nothing left to stop
     needs_trace

@@ -91,7 +91,7 @@ static qn_status write_example(const char *dir) {
     return QN_OK;
 }
 
-/* ---- checksums and records ------------------------------------------------------------------ */
+/* ---- checksums and records ------------------------------------------------------------------- */
 
 static void crc_has_the_known_values(void **state) {
     (void)state;
@@ -199,7 +199,7 @@ static void steady_events_allocate_nothing(void **state) {
     s.free(s.self);
 }
 
-/* ---- cutting -------------------------------------------------------------------------------- */
+/* ---- cutting --------------------------------------------------------------------------------- */
 
 /* Steps of the events in a file, as text "0 1 2"; a damaged tail ends it with "?". */
 static const char *steps_of(const char *path) {
@@ -275,8 +275,8 @@ static void cut_drops_a_damaged_tail(void **state) {
     qn_free(whole);
 }
 
-/* Well-formed records around every mangling of a message: no step is invented, no byte read past.
- */
+/* Well-formed records around every mangling of a message: no step is invented, no byte read
+ * past. */
 static void malformed_messages_are_refused(void **state) {
     (void)state;
     int64_t step;
