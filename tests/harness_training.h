@@ -54,8 +54,8 @@ void qn_log_line(qn_log *l, const char *format, ...) QN_PRINTF(2, 3);
 qn_sink qn_log_sink(qn_log *l);
 int qn_log_count(const qn_log *l, const char *part); /* lines that contain it */
 
-/* Checkpoints in memory: the session's state, the progress, what the stopper remembers. Keeps every save
- * of a run. qn_saver's self; free with qn_vault_free. */
+/* Checkpoints in memory: the session's state, the progress, what the stopper remembers. Keeps
+ * every save of a run. qn_saver's self; free with qn_vault_free. */
 typedef struct qn_vault_item {
     qn_progress progress;
     char *state; /* weights, masters, moments, best, optimizer and guard state */
