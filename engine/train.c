@@ -116,8 +116,8 @@ static qn_status refused_step(qn_trainer *t, const qn_step_report *r, refusals *
     if (t->on_nonfinite != QN_NONFINITE_ROLLBACK || !t->saver) return QN_OK;
     qn_progress before = t->progress;
     QN_TRY(t->saver->load_last(t->saver->self, t->session, &t->progress, t->stopper));
-    t->progress.skipped =
-        before.skipped; /* what has happened stays counted; the bad data is passed over */
+    /* What has happened stays counted; the bad data is passed over. */
+    t->progress.skipped = before.skipped;
     t->progress.rollbacks = before.rollbacks + 1;
     t->progress.data_offset = before.data_offset + (step + 1 - t->progress.step) * size;
     snprintf(text, sizeof text, "rolled back to step %lld, passing over the data since",
@@ -199,8 +199,7 @@ static qn_status run(qn_trainer *t) {
         bool rolled_back = false;
         QN_TRY(one_step(t, &w, &f, &rolled_back));
         if (rolled_back) continue; /* this step has been evaluated and saved */
-        bool at_end = t->progress.step >= t->max_steps;
-        if (t->eval_every > 0 && (due(t->progress.step, t->eval_every) || at_end)) {
+        if (t->eval_every > 0 && (due(t->progress.step, t->eval_every) || finished(t))) {
             double began = qn_clock();
             QN_TRY(evaluate(t));
             w.start += qn_clock() - began; /* throughput counts training only */
@@ -224,17 +223,17 @@ static qn_status run(qn_trainer *t) {
 static void emit_end(const qn_trainer *t, const window *whole, const char *reason) {
     qn_record r = new_record(t);
     double seconds = qn_clock() - whole->start;
-    int64_t tokens = t->progress.tokens - whole->tokens;
+    double count = (double)(t->progress.tokens - whole->tokens);
+    bool tokens = t->session->objective->perplexity; /* otherwise a target is a sample */
     if (t->progress.best_step > 0) {
         qn_record_add(&r, "summary/best_step", (double)t->progress.best_step);
         qn_record_add(&r, "summary/best_value", t->progress.best_value);
     }
     qn_record_add(&r, "summary/wall_s", seconds);
-    bool counts_tokens = t->session->objective->perplexity;
-    qn_record_add(&r, counts_tokens ? "summary/tokens" : "summary/samples", (double)tokens);
+    qn_record_add(&r, tokens ? "summary/tokens" : "summary/samples", count);
     if (seconds > 0) {
-        qn_record_add(&r, counts_tokens ? "summary/tokens_per_second" : "summary/samples_per_second",
-                      (double)tokens / seconds);
+        qn_record_add(&r, tokens ? "summary/tokens_per_second" : "summary/samples_per_second",
+                      count / seconds);
         qn_record_add(&r, "summary/data_wait_pct", 100.0 * (waited(t) - whole->waited) / seconds);
     }
     qn_record_add(&r, "summary/skipped_steps", (double)t->progress.skipped);
