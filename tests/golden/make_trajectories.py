@@ -161,7 +161,7 @@ def make_llama():
         num_key_value_heads=2,
         intermediate_size=56,
         rms_norm_eps=1e-5,
-        attn_implementation="eager",
+        attn_implementation="sdpa",  # eager computes its softmax in f32
         use_cache=False,
         tie_word_embeddings=False,
         bos_token_id=0,
