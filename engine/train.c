@@ -1,70 +1,15 @@
 /* train.c — the training loop. There is one; fine-tuning, search and many ranks all go through it.
  *
- *   fetch every micro-batch of the step, so that N, the number of targets that count, is known
- * first replay the micro programs and the update log, evaluate and maybe stop early, save, and obey
- * signals, each on its period
+ *   - fetch every micro-batch of the step, so that N, the number of targets that count, is known
+ *   - replay the micro programs and the update
+ *   - log, evaluate and maybe stop early, save, and obey signals, each on its period
  *
  * What wants an `if` here becomes a layer, a schedule, a source, a stopper, a saver or a sink.
  */
-#include "engine/train.h"
+#include "engine/train_internal.h"
 
 #include <math.h>
 #include <stdio.h>
-
-typedef struct window { /* what the perf/ figures of the next log line are measured over */
-    double start, waited;
-    int64_t steps, tokens;
-} window;
-
-/* ---- talking to the sinks -------------------------------------------------------------------- */
-
-static qn_record new_record(const qn_trainer *t) {
-    const qn_session *s = t->session;
-    double samples = (double)t->progress.step * (double)(s->o.batch_size * s->o.accumulate);
-    return (qn_record){.step = t->progress.step,
-                       .epoch = samples / (double)t->source->n[QN_SPLIT_TRAIN]};
-}
-
-static void emit(const qn_trainer *t, qn_event event, const qn_record *r, const char *text) {
-    for (int i = 0; i < t->n_sinks; i++) t->sink[i].emit(t->sink[i].self, event, r, text);
-}
-
-static void note(const qn_trainer *t, const char *text) {
-    qn_record r = new_record(t);
-    emit(t, QN_EVENT_NOTE, &r, text);
-}
-
-static double waited(const qn_trainer *t) {
-    return t->source->wait_seconds ? t->source->wait_seconds(t->source->self) : 0.0;
-}
-
-static window open_window(const qn_trainer *t) {
-    return (window){.start = qn_clock(), .waited = waited(t)};
-}
-
-static void report_step(const qn_trainer *t, const qn_step_report *step, window *w) {
-    qn_record r = new_record(t);
-    double seconds = qn_clock() - w->start;
-    qn_record_add(&r, "train/loss", step->loss);
-    qn_record_add(&r, "train/learning_rate", step->lr);
-    qn_record_add(&r, "train/grad_norm", step->grad_norm);
-    bool tokens = t->session->objective->perplexity; /* otherwise a target is a sample */
-    qn_record_add(&r, tokens ? "train/tokens" : "train/samples", (double)t->progress.tokens);
-    if (seconds > 0) {
-        qn_record_add(&r, tokens ? "perf/tokens_per_second" : "perf/samples_per_second",
-                      (double)w->tokens / seconds);
-        qn_record_add(&r, "perf/step_ms", 1e3 * seconds / (double)w->steps);
-        qn_record_add(&r, "perf/data_wait_pct", 100.0 * (waited(t) - w->waited) / seconds);
-    }
-    for (int i = 0; i < t->n_sinks; i++) {
-        if (t->sink[i].progress) t->sink[i].progress(t->sink[i].self, &r);
-    }
-    bool last = t->progress.step == t->max_steps;
-    if (t->log_every > 0 && (t->progress.step % t->log_every == 0 || last)) {
-        emit(t, QN_EVENT_TRAIN, &r, NULL);
-        *w = open_window(t);
-    }
-}
 
 /* ---- one step -------------------------------------------------------------------------------- */
 
@@ -106,7 +51,7 @@ static qn_status refused_step(qn_trainer *t, const qn_step_report *r, refusals *
     QN_TRY(qn_session_explain(t->session, step, r->labels, cause, sizeof cause));
     snprintf(text, sizeof text, "step %lld was not applied: loss %g, gradient norm %g; %s",
              (long long)step + 1, r->loss, r->grad_norm, cause);
-    note(t, text);
+    qni_note(t, text);
     f->last = step > f->last ? step : f->last;
     if (t->on_nonfinite == QN_NONFINITE_STOP || ++f->in_row > t->max_skips) {
         return qn_fail(QN_ERR_NONFINITE, "%s", text);
@@ -122,7 +67,7 @@ static qn_status refused_step(qn_trainer *t, const qn_step_report *r, refusals *
     t->progress.data_offset = before.data_offset + (step + 1 - t->progress.step) * size;
     snprintf(text, sizeof text, "rolled back to step %lld, passing over the data since",
              (long long)t->progress.step);
-    note(t, text);
+    qni_note(t, text);
     *rolled_back = true;
     return QN_OK;
 }
@@ -130,20 +75,21 @@ static qn_status refused_step(qn_trainer *t, const qn_step_report *r, refusals *
 /* ---- evaluation and early stopping ----------------------------------------------------------- */
 
 static qn_status evaluate(qn_trainer *t) {
-    qn_record r = new_record(t);
+    qn_record r = qni_record_new(t);
     QN_TRY(qn_session_evaluate(t->session, QN_SPLIT_VAL, t->eval_batches, &r));
-    emit(t, QN_EVENT_EVAL, &r, NULL);
+    qni_emit(t, QN_EVENT_EVAL, &r, NULL);
     if (!t->stopper) return QN_OK;
     bool improved = false, stop = false;
     char text[256] = "";
     QN_TRY(t->stopper->observe(t->stopper->self, &r, &improved, &stop, text, sizeof text));
     if (improved) {
+        t->progress.improvements++;
         t->progress.best_step = t->progress.step;
         t->progress.best_value = qn_record_get(&r, t->stopper->monitor, NAN);
         qn_session_snapshot_best(t->session);
     }
     t->progress.stopped = stop;
-    if (stop) note(t, text);
+    if (stop) qni_note(t, text);
     return QN_OK;
 }
 
@@ -159,18 +105,18 @@ static bool finished(const qn_trainer *t) {
 
 /* The best weights go into memory and the export; checkpoints/last keeps the unrestored state. */
 static void restore_best(const qn_trainer *t) {
-    if (!t->stopper || !t->stopper->restore_best || t->progress.best_step == 0) return;
+    if (!t->stopper || !t->stopper->restore_best || t->progress.improvements == 0) return;
     if (t->progress.best_step == t->progress.step) return;
     qn_session_restore_best(t->session);
     char text[160];
     snprintf(text, sizeof text, "restored the best weights: %s %.6g at step %lld",
              t->stopper->monitor, t->progress.best_value, (long long)t->progress.best_step);
-    note(t, text);
+    qni_note(t, text);
 }
 
 /* ---- the loop -------------------------------------------------------------------------------- */
 
-static qn_status one_step(qn_trainer *t, window *w, refusals *f, bool *rolled_back) {
+static qn_status one_step(qn_trainer *t, qni_window *w, refusals *f, bool *rolled_back) {
     int64_t labels;
     qn_step_report r;
     QN_TRY(fetch_step(t, &labels));
@@ -187,14 +133,14 @@ static qn_status one_step(qn_trainer *t, window *w, refusals *f, bool *rolled_ba
     t->progress.tokens += labels;
     w->steps++;
     w->tokens += labels;
-    report_step(t, &r, w);
+    qni_report_step(t, &r, w);
     return QN_OK;
 }
 
 static qn_status run(qn_trainer *t) {
     refusals f = {.last = -1};
     if (t->eval_at_start && t->progress.step == 0) QN_TRY(evaluate(t));
-    window w = open_window(t);
+    qni_window w = qni_window_open(t);
     while (!finished(t)) {
         bool rolled_back = false;
         QN_TRY(one_step(t, &w, &f, &rolled_back));
@@ -219,41 +165,21 @@ static qn_status run(qn_trainer *t) {
     return QN_OK;
 }
 
-/* The record of the end carries the summary of what this process did. */
-static void emit_end(const qn_trainer *t, const window *whole, const char *reason) {
-    qn_record r = new_record(t);
-    double seconds = qn_clock() - whole->start;
-    double count = (double)(t->progress.tokens - whole->tokens);
-    bool tokens = t->session->objective->perplexity; /* otherwise a target is a sample */
-    if (t->progress.best_step > 0) {
-        qn_record_add(&r, "summary/best_step", (double)t->progress.best_step);
-        qn_record_add(&r, "summary/best_value", t->progress.best_value);
-    }
-    qn_record_add(&r, "summary/wall_s", seconds);
-    qn_record_add(&r, tokens ? "summary/tokens" : "summary/samples", count);
-    if (seconds > 0) {
-        qn_record_add(&r, tokens ? "summary/tokens_per_second" : "summary/samples_per_second",
-                      count / seconds);
-        qn_record_add(&r, "summary/data_wait_pct", 100.0 * (waited(t) - whole->waited) / seconds);
-    }
-    qn_record_add(&r, "summary/skipped_steps", (double)t->progress.skipped);
-    emit(t, QN_EVENT_END, &r, reason);
-}
-
 qn_status qn_train(qn_trainer *t) {
-    window whole = open_window(t);
+    qni_window whole = qni_window_open(t);
     whole.tokens = t->progress.tokens;
     qn_status status = run(t);
     qn_error error;
     qn_error_get(status, &error);
     qn_status joined = t->saver ? t->saver->finish(t->saver->self) : QN_OK;
-    if (status == QN_OK) {
-        status = joined;
-        restore_best(t);
-    } else {
+    bool interrupted = status == QN_ERR_INTERRUPTED || status == QN_ERR_REQUEUE;
+    if (status == QN_OK) restore_best(t);
+    if (joined != QN_OK && (status == QN_OK || interrupted)) {
+        status = joined; /* the last state is not on disk: nothing may say it is */
+    } else if (status != QN_OK) {
         (void)qn_error_raise(&error);
     }
     const char *done = t->progress.stopped ? "stopped early" : "done";
-    emit_end(t, &whole, status == QN_OK ? done : qn_error_message());
+    qni_report_end(t, &whole, status == QN_OK ? done : qn_error_message());
     return status;
 }

@@ -239,8 +239,9 @@ typedef struct qn_progress { /* host state that determines the next step; saved 
     int64_t step;            /* optimizer steps done, skipped ones included */
     int64_t tokens;          /* targets trained on */
     int64_t skipped, rollbacks;
-    int64_t data_offset; /* samples passed over by roll-backs */
-    int64_t best_step;   /* 0 = no best yet */
+    int64_t data_offset;  /* samples passed over by roll-backs */
+    int64_t improvements; /* evaluations that were the best so far; 0 = no best yet */
+    int64_t best_step;
     double best_value;
     bool stopped; /* early stopping has fired */
 } qn_progress;

@@ -55,7 +55,7 @@ static qn_status save(void *self, const qn_session *session, const qn_progress *
                                .state = state,
                                .metadata = s->metadata,
                                .build_id = QUERN_VERSION};
-    qn_status status = qn_writer_submit(s->writer, &info, p->best_step > 0 ? p->best_step : -1);
+    qn_status status = qn_writer_submit(s->writer, &info, p->improvements > 0 ? p->best_step : -1);
     qn_free(state);
     if (status != QN_OK) {
         char text[QN_MESSAGE_MAX + 64];

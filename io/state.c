@@ -62,6 +62,7 @@ static const field integers[] = {
     {"skipped", offsetof(qn_progress, skipped)},
     {"rollbacks", offsetof(qn_progress, rollbacks)},
     {"data_offset", offsetof(qn_progress, data_offset)},
+    {"improvements", offsetof(qn_progress, improvements)},
     {"best_step", offsetof(qn_progress, best_step)},
 };
 enum { N_INTEGERS = sizeof integers / sizeof *integers };

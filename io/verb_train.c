@@ -232,7 +232,8 @@ static qn_status save_at_end(training *t) {
     if (status == QN_OK) status = qn_metadata_write(&t->build, &metadata);
     if (status == QN_OK) {
         int64_t step = t->trainer.progress.step, best = t->trainer.progress.best_step;
-        bool restored = t->trainer.stopper && t->trainer.stopper->restore_best && best > 0;
+        bool restored = t->trainer.stopper && t->trainer.stopper->restore_best &&
+                        t->trainer.progress.improvements > 0;
         qn_checkpoint_info info = {.run_id = qn_run_dir_id(t->dir),
                                    .step = restored ? best : step,
                                    .world_size = 1,
