@@ -32,7 +32,8 @@ static qn_status fetch_step(const qn_trainer *t, int64_t *labels) {
             t->source->fetch(t->source->self, QN_SPLIT_TRAIN, at + m * batch, batch, dst, &count));
         *labels += count;
     }
-    for (int64_t m = 0; t->source->expect && m < s->o.accumulate; m++) {
+    bool more = t->source->expect && t->progress.step + 1 < t->max_steps;
+    for (int64_t m = 0; more && m < s->o.accumulate; m++) {
         t->source->expect(t->source->self, QN_SPLIT_TRAIN,
                           position(t, t->progress.step + 1) + m * batch, batch);
     }

@@ -30,8 +30,12 @@ enum { DEFAULT_WIDTH = 80, MIN_CELLS = 5, MAX_CELLS = 24 };
 static const double draw_interval = 0.1;
 
 static void flush(console *c) {
-    if (c->out.status == QN_OK && c->out.length > 0)
+    static const char lost[] = "a line is missing here: out of memory\n";
+    if (c->out.status != QN_OK) {
+        (void)qni_write_all(c->fd, lost, sizeof lost - 1);
+    } else if (c->out.length > 0) {
         (void)qni_write_all(c->fd, c->out.data, c->out.length);
+    }
     qni_text_clear(&c->out);
 }
 

@@ -36,10 +36,9 @@ static qn_status sink_create(const char *path, const qn_log_options *o, const qn
     return QN_OK;
 }
 
-/* A row that could not be built for want of memory is dropped like one that found no room. */
 static void write_row(file_sink *s, const qn_record *r) {
     if (r) s->pace.step = r->step;
-    if (s->row.status == QN_OK) qni_rows_write(&s->file, s->row.data, s->row.length, s->pace.step);
+    qni_rows_write(&s->file, &s->row, s->pace.step);
 }
 
 /* ---- train.log ------------------------------------------------------------------------------ */

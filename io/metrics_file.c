@@ -64,14 +64,18 @@ static void dropped(qni_rows *f, int64_t step, int reason) {
     f->notices->emit(f->notices->self, QN_EVENT_NOTE, &record, text);
 }
 
-void qni_rows_write(qni_rows *f, const void *row, size_t bytes, int64_t step) {
+void qni_rows_write(qni_rows *f, const qn_text *row, int64_t step) {
+    if (row->status != QN_OK) {
+        dropped(f, step, ENOMEM);
+        return;
+    }
     if (f->torn && ftruncate(f->fd, f->end) != 0) {
         f->lost++;
         return;
     }
     f->torn = false;
-    if (qni_write_all(f->fd, row, bytes)) {
-        f->end += (int64_t)bytes;
+    if (qni_write_all(f->fd, row->data, row->length)) {
+        f->end += (int64_t)row->length;
         return;
     }
     int reason = errno;

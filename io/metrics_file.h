@@ -9,6 +9,7 @@
 #define QN_METRICS_FILE_H
 
 #include "engine/train.h"
+#include "io/text_buffer.h"
 
 typedef struct qni_rows {
     int fd;
@@ -23,7 +24,8 @@ typedef struct qni_rows {
  * (a killed writer's) is cut off first. `notices` must outlive the file. */
 qn_status qni_rows_open(const char *path, bool lines, const qn_sink *notices,
                         qni_rows *out) QN_CHECKED;
-void qni_rows_write(qni_rows *f, const void *row, size_t bytes, int64_t step);
+/* A text that could not be built for want of memory is dropped like one that finds no room. */
+void qni_rows_write(qni_rows *f, const qn_text *row, int64_t step);
 void qni_rows_close(qni_rows *f);
 
 /* Writes all bytes, going on after interrupts and short writes. False, with errno, when it

@@ -41,9 +41,7 @@ static void event_begin(tfevents *w) {
 
 static void event_end(tfevents *w) {
     qni_record_end(&w->record);
-    if (w->record.status == QN_OK) {
-        qni_rows_write(&w->file, w->record.data, w->record.length, w->step);
-    }
+    qni_rows_write(&w->file, &w->record, w->step);
 }
 
 static void write_version(tfevents *w) {

@@ -279,7 +279,7 @@ static void conclude(const training *t) {
         s = qn_path_format(path, sizeof path, "%s/report.html", t->path);
     }
     char *text = qn_summary_text(&t->end, s == QN_OK ? path : NULL);
-    if (text) fputs(text, stderr);
+    fputs(text ? text : "quern: no summary: out of memory\n", stderr);
     qn_free(text);
 }
 
