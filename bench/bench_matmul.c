@@ -1,5 +1,5 @@
-/* bench_matmul.c — GFLOP/s of the matrix products of a GPT-2 step, through the ops that training uses:
- * bench_matmul [THREADS]. One JSON object a line; the best of REPEATS runs.
+/* bench_matmul.c — GFLOP/s of the matrix products of a GPT-2 step, through the ops that training
+ * uses: bench_matmul [THREADS]. One JSON object a line; the best of REPEATS runs.
  */
 #include "engine/ops.h"
 
@@ -16,16 +16,22 @@ typedef struct shape {
 static qn_tensor filled(qn_dtype dt, int64_t rows, int64_t cols, uint64_t key) {
     qn_tensor t = qn_tensor_make(NULL, dt, QN_SHAPE(rows, cols));
     t.data = aligned_alloc(64, (qn_tensor_bytes(&t) + 63) / 64 * 64);
-    for (int64_t i = 0; t.data && i < rows * cols; i++) qn_tensor_set(&t, i, qn_rng_uniform(key, 0, (uint64_t)i) - 0.5);
+    for (int64_t i = 0; t.data && i < rows * cols; i++)
+        qn_tensor_set(&t, i, qn_rng_uniform(key, 0, (uint64_t)i) - 0.5);
     return t;
 }
 
 /* Times one call of op: in[0], in[1] -> out; other slots are empty. */
-static qn_status time_call(const qn_op *op, const qn_tensor *a, const qn_tensor *b, qn_tensor *out, int threads,
-                           double *best) {
+static qn_status time_call(const qn_op *op, const qn_tensor *a, const qn_tensor *b, qn_tensor *out,
+                           int threads, double *best) {
     qn_linear_attrs attrs = {.activation = QN_ACT_NONE};
     qn_tensor described = *out;
-    qn_call c = {.op = op, .scope = "", .in = {a, b}, .out = {&described}, .attrs = &attrs, .threads = threads};
+    qn_call c = {.op = op,
+                 .scope = "",
+                 .in = {a, b},
+                 .out = {&described},
+                 .attrs = &attrs,
+                 .threads = threads};
     QN_TRY(op->infer(&c));
     c.out[0] = out;
     c.scratch = aligned_alloc(64, (c.scratch_bytes + 127) / 64 * 64);
@@ -44,15 +50,20 @@ static qn_status time_call(const qn_op *op, const qn_tensor *a, const qn_tensor 
 }
 
 static qn_status measure(const shape *s, qn_dtype dt, int threads) {
-    qn_tensor x = filled(dt, s->rows, s->k, 1), w = filled(dt, s->m, s->k, 2), y = filled(dt, s->rows, s->m, 3);
+    qn_tensor x = filled(dt, s->rows, s->k, 1), w = filled(dt, s->m, s->k, 2),
+              y = filled(dt, s->rows, s->m, 3);
     qn_tensor dx = filled(dt, s->rows, s->k, 4), dw = filled(QN_F32, s->m, s->k, 5);
-    double forward = 0, input = 0, weight = 0, flops = 2.0 * (double)s->rows * (double)s->k * (double)s->m;
+    double forward = 0, input = 0, weight = 0,
+           flops = 2.0 * (double)s->rows * (double)s->k * (double)s->m;
     qn_status status = time_call(&qn_op_linear, &x, &w, &y, threads, &forward);
     if (status == QN_OK) status = time_call(&qn_op_linear_bwd_input, &y, &w, &dx, threads, &input);
-    if (status == QN_OK) status = time_call(&qn_op_linear_bwd_weight, &x, &y, &dw, threads, &weight);
+    if (status == QN_OK)
+        status = time_call(&qn_op_linear_bwd_weight, &x, &y, &dw, threads, &weight);
     if (status == QN_OK) {
-        printf("{\"shape\":\"%s\",\"dtype\":\"%s\",\"threads\":%d,\"forward\":%.1f,\"dgrad\":%.1f,\"wgrad\":%.1f}\n", s->name,
-               qn_dtype_name(dt), threads, flops / forward * 1e-9, flops / input * 1e-9, flops / weight * 1e-9);
+        printf("{\"shape\":\"%s\",\"dtype\":\"%s\",\"threads\":%d,\"forward\":%.1f,"
+               "\"dgrad\":%.1f,\"wgrad\":%.1f}\n",
+               s->name, qn_dtype_name(dt), threads, flops / forward * 1e-9, flops / input * 1e-9,
+               flops / weight * 1e-9);
     }
     free(x.data);
     free(w.data);
