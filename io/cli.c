@@ -211,9 +211,7 @@ qn_status qn_cli_config(const qn_cli *cli, const char *path, qn_config **out) {
     qn_status s = qn_config_load(path, cli->set, cli->n_sets, out, &diagnostics);
     if (s != QN_OK && diagnostics) {
         fputs(diagnostics, stderr);
-        int errors = 0;
-        for (const char *at = diagnostics; (at = strstr(at, ": error: ")); at++) errors++;
-        (void)qn_fail(s, "%s: %d error%s", path, errors, errors == 1 ? "" : "s");
+        (void)qn_fail(s, "%s: this configuration cannot be used", path);
     }
     qn_free(diagnostics);
     return s;

@@ -187,16 +187,22 @@ static qn_status create_named(const qn_run_dir_options *o, char *path, size_t si
     }
 }
 
+/* Somebody else's directory is left as it is, without even a lock in it. */
+static qn_status refuse_foreign(const char *path) {
+    char id_path[QN_PATH_MAX];
+    bool empty = false;
+    QN_TRY(qn_path_format(id_path, sizeof id_path, "%s/run.id", path));
+    QN_TRY(is_empty(path, &empty));
+    if (empty || qn_path_exists(id_path)) return QN_OK;
+    return qn_fail(QN_ERR_USAGE, "%s: not empty and not a run directory (no run.id)", path);
+}
+
 /* With the lock held: decides by mode and contents whether a run begins or goes on. */
 static qn_status enter(qn_run_dir *r, const qn_run_dir_options *o) {
-    char id_path[QN_PATH_MAX], checkpoints[QN_PATH_MAX];
+    char checkpoints[QN_PATH_MAX];
     bool empty = false;
-    QN_TRY(qn_path_format(id_path, sizeof id_path, "%s/run.id", r->path));
     QN_TRY(qn_path_format(checkpoints, sizeof checkpoints, "%s/checkpoints", r->path));
     QN_TRY(is_empty(r->path, &empty));
-    if (!empty && !qn_path_exists(id_path)) {
-        return qn_fail(QN_ERR_USAGE, "%s: not empty and not a run directory (no run.id)", r->path);
-    }
     if (!empty && o->mode == QN_RUN_FRESH) {
         return qn_fail(QN_ERR_USAGE,
                        "%s: a run is there already; --resume auto goes on with it, "
@@ -223,6 +229,7 @@ qn_status qn_run_dir_open(const qn_run_dir_options *o, qn_run_dir **out) {
     if (o->out) {
         QN_TRY_GOTO(qn_path_format(r->path, sizeof r->path, "%s", o->out));
         QN_TRY_GOTO(qn_dir_create(r->path));
+        QN_TRY_GOTO(refuse_foreign(r->path));
     } else {
         QN_TRY_GOTO(create_named(o, r->path, sizeof r->path));
     }

@@ -250,11 +250,11 @@ static qn_status prepare(training *t) {
     QN_TRY(qn_cli_config(t->cli, t->cli->arg[0], &t->config));
     QN_TRY(qn_build_data(&t->build, t->config));
     QN_TRY(qn_build_model(&t->build, t->config));
-    QN_TRY(open_directory(t));
     QN_TRY(qn_build_session(&t->build, false));
     if (qn_config_is_set(t->config, "model.init_from")) {
         QN_TRY(qn_init_from(t->build.session, qn_config_string(t->config, "model.init_from")));
     }
+    QN_TRY(open_directory(t)); /* last of what can be refused: nothing is left behind */
     qn_build_trainer(&t->build, &t->trainer);
     qn_saver_options saver = {.run_dir = t->path,
                               .run_id = qn_run_dir_id(t->dir),
