@@ -15,8 +15,8 @@ case $mode in full | quick) ;; *)
     ;;
 esac
 
-# What runs under ThreadSanitizer: whatever starts threads of its own.
-tsan_tests=(test_data_prefetch test_checkpoint)
+# What runs under ThreadSanitizer: whatever starts threads of its own, and a short training run.
+tsan_tests=(test_data_prefetch test_checkpoint test_session test_train)
 
 tests/packages.sh test || exit
 
@@ -50,6 +50,14 @@ run() { # LABEL PROGRAM...
     tests/run.sh run "$1" "$results" "${@:2}"
 }
 
+# Every thread of a run at once: arithmetic, background loading, asynchronous checkpoints.
+train_under_tsan() {
+    build/tsan/quern train configs/quickstart.json --out "$results/tsan-run" --overwrite \
+        --set train.max_steps=6 --set train.batch_size=4 --set model.hidden_size=32 \
+        --set model.num_hidden_layers=2 --set data.block_size=32 \
+        --set eval.every=3 --set eval.batches=2 --set checkpoint.every=2
+}
+
 export ASAN_OPTIONS=detect_leaks=1:halt_on_error=1:detect_stack_use_after_return=1
 export UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1
 export TSAN_OPTIONS=halt_on_error=1
@@ -65,8 +73,9 @@ if [ "$mode" = full ]; then
         mapfile -t list < <(programs dev)
         run dev "${list[@]}"
     fi
-    if step build-tsan tests/preset.sh tsan "${tsan_tests[@]}"; then
+    if step build-tsan tests/preset.sh tsan quern "${tsan_tests[@]}"; then
         run tsan "${tsan_tests[@]/#/build/tsan/tests/}"
+        step train-tsan train_under_tsan
     fi
 fi
 tests/run.sh total "$results"
