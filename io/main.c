@@ -28,7 +28,7 @@ const qn_verb qn_verbs[] = {
      "quern train configs/quickstart.json --out runs/first --set train.max_steps=200"},
     {"eval",
      "RUN|CONFIG",
-     "Loss and metrics of a trained run on a split of its data.",
+     "Loss and metrics of a trained run on a whole split of its data.",
      1,
      1,
      qn_verb_eval,
