@@ -16,7 +16,7 @@ case $mode in full | quick) ;; *)
 esac
 
 # What runs under ThreadSanitizer: whatever starts threads of its own, and a short training run.
-tsan_tests=(test_data_prefetch test_checkpoint test_session test_train)
+tsan_tests=(test_parallel test_data_prefetch test_checkpoint test_session test_train)
 
 tests/packages.sh test || exit
 

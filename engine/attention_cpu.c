@@ -23,7 +23,7 @@ enum {
 static int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
 static int64_t blocks(int64_t n, int64_t size) { return (n + size - 1) / size; }
 
-/* ---- scratch: floats handed out from a thread's part ------------------------------------ */
+/* ---- scratch: floats handed out from a thread's part ----------------------------------------- */
 
 static int64_t padded(int64_t floats) { return (floats + ALIGN - 1) / ALIGN * ALIGN; }
 
@@ -33,7 +33,8 @@ static float *take(float **at, int64_t floats) {
     return p;
 }
 
-static int64_t key_width(const qni_attention *a) { return smaller(a->s, KEYS); }
+/* Row stride of a score tile: whole vectors, so that the loops over a row have no remainder. */
+static int64_t key_width(const qni_attention *a) { return padded(smaller(a->s, KEYS)); }
 
 static int64_t forward_floats(const qni_attention *a) {
     int64_t w = key_width(a);
@@ -59,7 +60,7 @@ size_t qni_attention_backward_scratch(const qni_attention *a, int threads) {
     return a->call->in[QNI_ATTN_Q]->dtype == QN_F64 ? 0 : scratch_of(backward_floats(a), threads);
 }
 
-/* ---- tiles of the operands -------------------------------------------------------------- */
+/* ---- tiles of the operands ------------------------------------------------------------------- */
 
 typedef struct panel { /* rows of d floats */
     const float *data;
@@ -113,7 +114,7 @@ static int64_t visible(const qni_attention *a, int64_t i, int64_t k0, int64_t wi
     return n < 0 ? 0 : smaller(n, width);
 }
 
-/* ---- forward ---------------------------------------------------------------------------- */
+/* ---- forward --------------------------------------------------------------------------------- */
 
 static float row_max(const float *x, int64_t n, float start) {
     float m = start;
@@ -133,14 +134,22 @@ static float row_exp(float *x, int64_t n, float shift) {
     return sum;
 }
 
+/* Keys [n, whole) of a row are hidden from the loops that follow: their weights become 0. */
+static int64_t hide_rest(float *s, int64_t n) {
+    int64_t whole = padded(n);
+    for (int64_t j = n; j < whole; j++) s[j] = -INFINITY;
+    return whole;
+}
+
 /* One row of scores becomes weights relative to the running maximum; o's row is rescaled to it. */
 static void online_row(const qni_attention *a, int64_t n, int64_t width, float *s, float *max,
                        float *sum, float *o) {
-    float m = row_max(s, n, *max), shift = m == -INFINITY ? 0.0f : m;
+    int64_t whole = hide_rest(s, n);
+    float m = row_max(s, whole, *max), shift = m == -INFINITY ? 0.0f : m;
     float shrink = qn_expf_fast(*max - shift);
-    *sum = *sum * shrink + row_exp(s, n, shift);
+    *sum = *sum * shrink + row_exp(s, whole, shift);
     *max = m;
-    for (int64_t j = n; j < width; j++) s[j] = 0.0f;
+    for (int64_t j = whole; j < width; j++) s[j] = 0.0f;
     if (shrink == 1.0f) return;
     for (int64_t d = 0; d < a->d; d++) o[d] *= shrink;
 }
@@ -181,16 +190,15 @@ static void forward_task(void *ctx, int64_t index) {
         panel k = panel_of(c->in[QNI_ATTN_K], b, k0, width, g, wide_k);
         panel v = panel_of(c->in[QNI_ATTN_V], b, k0, width, g, wide_v);
         qni_sgemm(false, true, rows, width, a->d, (float)a->scale, q.data, q.ld, k.data, k.ld, 0.0f,
-                  scores, width);
+                  scores, w);
         for (int64_t r = 0; r < rows; r++) {
-            float *s = scores + r * width;
+            float *s = scores + r * w;
             int64_t n = visible(a, q0 + r, k0, width);
             if (c->in[QNI_ATTN_DOCUMENTS]) mask_documents(a, b, q0 + r, k0, n, s);
             online_row(a, n, width, s, &max[r], &sum[r], o + r * a->d);
             if (a->dropout) drop_row(a, b, h, q0 + r, k0, n, s);
         }
-        qni_sgemm(false, false, rows, a->d, width, 1.0f, scores, width, v.data, v.ld, 1.0f, o,
-                  a->d);
+        qni_sgemm(false, false, rows, a->d, width, 1.0f, scores, w, v.data, v.ld, 1.0f, o, a->d);
     }
     for (int64_t r = 0; r < rows; r++) {
         forward_store(a, b, h, q0 + r, max[r], sum[r], o + r * a->d);
@@ -204,7 +212,7 @@ qn_status qni_attention_forward_cpu(const qn_call *c) {
     return QN_OK;
 }
 
-/* ---- backward --------------------------------------------------------------------------- */
+/* ---- backward -------------------------------------------------------------------------------- */
 
 typedef struct backward {
     qni_attention a;
@@ -267,26 +275,29 @@ static void load_queries(work *k, int64_t h, int64_t q0) {
 /* Scores in p and do.v in ds become m p and ds for one row; n keys are visible. */
 static void gradient_row(work *k, int64_t r, int64_t k0, int64_t n, int64_t width) {
     const qni_attention *a = k->a;
-    float *p = k->p + r * width, *ds = k->ds + r * width;
+    int64_t w = key_width(a);
+    float *p = k->p + r * w, *ds = k->ds + r * w;
     float lse = k->lse[r], mean = k->mean[r], scale = (float)a->scale;
     if (a->call->in[QNI_ATTN_DOCUMENTS]) mask_documents(a, k->b, k->q0 + r, k0, n, p);
+    int64_t whole = hide_rest(p, n);
+    for (int64_t j = n; j < whole; j++) ds[j] = 0.0f; /* finite: it meets a weight of 0 */
     if (!a->dropout) {
 #pragma omp simd
-        for (int64_t j = 0; j < n; j++) {
+        for (int64_t j = 0; j < whole; j++) {
             p[j] = qn_expf_fast(p[j] - lse);
             ds[j] = p[j] * (ds[j] - mean) * scale;
         }
     } else {
-        for (int64_t j = 0; j < n; j++) k->factor[j] = 1.0f;
+        for (int64_t j = 0; j < whole; j++) k->factor[j] = 1.0f;
         drop_row(a, k->b, k->h, k->q0 + r, k0, n, k->factor);
 #pragma omp simd
-        for (int64_t j = 0; j < n; j++) {
+        for (int64_t j = 0; j < whole; j++) {
             float weight = qn_expf_fast(p[j] - lse);
             p[j] = weight * k->factor[j];
             ds[j] = weight * (k->factor[j] * ds[j] - mean) * scale;
         }
     }
-    for (int64_t j = n; j < width; j++) p[j] = ds[j] = 0.0f;
+    for (int64_t j = whole; j < width; j++) p[j] = ds[j] = 0.0f;
 }
 
 /* The loaded queries against keys [k0, k0 + width): adds to dq, and to dk, dv at row k0 - first. */
@@ -294,25 +305,26 @@ static void gradient_tile(work *k, int64_t k0, int64_t width, int64_t first, boo
                           bool want_kv) {
     const qni_attention *a = k->a;
     const qn_call *c = a->call;
+    int64_t w = key_width(a);
     panel key = panel_of(c->in[QNI_ATTN_K], k->b, k0, width, k->g, k->wide_k);
     panel value = panel_of(c->in[QNI_ATTN_V], k->b, k0, width, k->g, k->wide_v);
     qni_sgemm(false, true, k->rows, width, a->d, (float)a->scale, k->q.data, k->q.ld, key.data,
-              key.ld, 0.0f, k->p, width);
+              key.ld, 0.0f, k->p, w);
     qni_sgemm(false, true, k->rows, width, a->d, 1.0f, k->d_o.data, k->d_o.ld, value.data, value.ld,
-              0.0f, k->ds, width);
+              0.0f, k->ds, w);
     for (int64_t r = 0; r < k->rows; r++) {
         gradient_row(k, r, k0, visible(a, k->q0 + r, k0, width), width);
     }
     if (want_q) {
-        qni_sgemm(false, false, k->rows, a->d, width, 1.0f, k->ds, width, key.data, key.ld, 1.0f,
-                  k->dq, a->d);
+        qni_sgemm(false, false, k->rows, a->d, width, 1.0f, k->ds, w, key.data, key.ld, 1.0f, k->dq,
+                  a->d);
     }
     if (want_kv) {
         int64_t at = (k0 - first) * a->d;
-        qni_sgemm(true, false, width, a->d, k->rows, 1.0f, k->ds, width, k->q.data, k->q.ld, 1.0f,
+        qni_sgemm(true, false, width, a->d, k->rows, 1.0f, k->ds, w, k->q.data, k->q.ld, 1.0f,
                   k->dk + at, a->d);
-        qni_sgemm(true, false, width, a->d, k->rows, 1.0f, k->p, width, k->d_o.data, k->d_o.ld,
-                  1.0f, k->dv + at, a->d);
+        qni_sgemm(true, false, width, a->d, k->rows, 1.0f, k->p, w, k->d_o.data, k->d_o.ld, 1.0f,
+                  k->dv + at, a->d);
     }
 }
 
