@@ -1,4 +1,4 @@
-/* parallel.c — the one place that starts threads for arithmetic: a pool that never waits for idlers.
+/* parallel.c — the one place that starts threads for arithmetic: a pool that waits for no idler.
  *
  * A region is n tasks handed out one by one. The calling thread takes tasks like the workers do and
  * returns when all n are done, so a worker that the system has not scheduled is simply not part of

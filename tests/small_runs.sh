@@ -86,8 +86,8 @@ can_trace() { strace -o "$scratch/trace" true 2>/dev/null; }
 # N..M. The status is that of quern, 128 + SIGNAL if that ended it.
 signalled() { # SIGNAL N CONFIG RUN [OPTION...]
     (
-        ASAN_OPTIONS=detect_leaks=0 strace -f -qq -o "$scratch/trace" -P "$scratch/$4/metrics.jsonl" \
-            -e trace=write -e "inject=write:signal=$1:when=$2" \
+        ASAN_OPTIONS=detect_leaks=0 strace -f -qq -o "$scratch/trace" \
+            -P "$scratch/$4/metrics.jsonl" -e trace=write -e "inject=write:signal=$1:when=$2" \
             "$QUERN" train "$scratch/$3.json" --out "$scratch/$4" "${@:5}" 2>"$scratch/$4.err"
         exit $?
     ) 2>/dev/null # the shell's own words about a kill

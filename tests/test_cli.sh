@@ -107,17 +107,19 @@ END
     train mnist mnist
     "$QUERN" eval "$scratch/mnist" --split test --json >"$scratch/test.json"
     gzip -dc "$mnist/t2k-images-idx3-ubyte.gz" >"$images"
-    gzip -dc "$mnist/t2k-labels-idx1-ubyte.gz" | tail -c +9 | od -An -v -tu1 -w1 | tr -d ' ' >"$labels"
+    gzip -dc "$mnist/t2k-labels-idx1-ubyte.gz" | tail -c +9 | od -An -v -tu1 -w1 |
+        tr -d ' ' >"$labels"
     "$QUERN" predict "$scratch/mnist" --input "$images" --out "$scratch/p.csv"
     "$QUERN" predict "$scratch/mnist" --input "$images" --out "$scratch/p.jsonl"
     [ "$(head -n 1 "$scratch/p.csv" | cut -d, -f1-4)" = index,class,probability,p0 ]
     tail -n +2 "$scratch/p.csv" | cut -d, -f2 >"$scratch/classes"
     same classes "$(cat "$scratch/classes")" "$(jq .class "$scratch/p.jsonl")"
-    paste "$scratch/classes" "$labels" | awk '$1 == $2 { n++ } END { print n / NR }' >"$scratch/accuracy"
+    paste "$scratch/classes" "$labels" |
+        awk '$1 == $2 { n++ } END { print n / NR }' >"$scratch/accuracy"
     jq -r '."eval/accuracy"' "$scratch/test.json" | paste - "$scratch/accuracy" |
         awk '{ print; exit !($1 > 0.5 && ($1 - $2) ^ 2 < 1e-10) }'
-    jq -se 'all(.[]; (.probabilities | add - 1 | fabs) < 1e-5 and .probability == (.probabilities | max))' \
-        "$scratch/p.jsonl"
+    jq -se 'all(.[]; (.probabilities | add - 1 | fabs) < 1e-5
+        and .probability == (.probabilities | max))' "$scratch/p.jsonl"
 }
 check predict_features
 
@@ -146,7 +148,8 @@ plan_adds_up() { # CONFIG OPTION...
         and .total_bytes == .run_bytes + .pool_bytes + .classes["checkpoint snapshot"]
         and ([.programs[].pool_bytes] | max) == .pool_bytes
         and .flops_per_step == (.programs["micro-first"].flops + .programs.update.flops
-            + .programs["micro-accumulate"].flops) and .parameters >= .trainable' "$scratch/plan.json"
+            + .programs["micro-accumulate"].flops)
+        and .parameters >= .trainable' "$scratch/plan.json"
     says <("$QUERN" plan "$scratch/$1.json" "${@:2}") "$(jq .total_bytes "$scratch/plan.json")"
 }
 check plan_adds_up gpt2
@@ -223,7 +226,8 @@ inspect() { # RUN
     jq -e . "$scratch/inspect.json" >/dev/null
     "$QUERN" inspect "$scratch/$1" | grep -q 'blocks.0'
     [[ "$(digest "$1")" =~ ^[0-9a-f]{64}$ ]]
-    same digest "$(digest "$1")" "$("$QUERN" inspect "$scratch/$1/checkpoints/step-00000040" --digest)"
+    same digest "$(digest "$1")" \
+        "$("$QUERN" inspect "$scratch/$1/checkpoints/step-00000040" --digest)"
     exits 0 "$QUERN" inspect "$scratch/$1/final" >/dev/null
 }
 check inspect gpt2
@@ -256,7 +260,8 @@ check profile
 init_from() { # weights only: the loss goes on where it was, the steps begin anew
     train llama second --set model.init_from="$scratch/llama" --set train.max_steps=6 \
         --set eval.at_start=true
-    same loss "$(rows eval/loss llama | sed -n 's/^40 //p')" "$(rows eval/loss second | sed -n 's/^0 //p')"
+    same loss "$(rows eval/loss llama | sed -n 's/^40 //p')" \
+        "$(rows eval/loss second | sed -n 's/^0 //p')"
     exits 1 train gpt2 third --set model.init_from="$scratch/llama"
     says "$scratch/third.err" model.init_from
 }

@@ -23,7 +23,9 @@ learned() { # RUN: words of the data, and exactly as many characters as were ask
     text=$(generate "$1" 'the ' 60)
     echo "$text"
     [ ${#text} -eq 64 ]
-    for word in $(tr -s ' \n' '\n' <<<"$text" | sed '$ d'); do grep -qw "$word" "$scratch/corpus.txt"; done
+    for word in $(tr -s ' \n' '\n' <<<"$text" | sed '$ d'); do
+        grep -qw "$word" "$scratch/corpus.txt"
+    done
 }
 check learned gpt2
 check learned llama

@@ -38,8 +38,8 @@ static void test_every_task_runs_once(void **state) {
     }
 }
 
-/* Short regions of changing size, one right after the other: a worker that comes late to one must not take
- * a task of the next by mistake. */
+/* Short regions of changing size, one right after the other: a worker that comes late to one must
+ * not take a task of the next by mistake. */
 static void test_regions_follow_each_other(void **state) {
     (void)state;
     for (int r = 0; r < REGIONS; r++) {

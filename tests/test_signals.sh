@@ -49,7 +49,8 @@ traced() { # RUN OPTION_OF_STRACE... -- OPTION...
     while [ "$1" != -- ]; do options+=("$1") && shift; done
     (
         ASAN_OPTIONS=detect_leaks=0 strace -f -qq -o "$scratch/trace" "${options[@]}" \
-            "$QUERN" train "$scratch/llama.json" --out "$scratch/$run" "${@:2}" 2>"$scratch/$run.err"
+            "$QUERN" train "$scratch/llama.json" --out "$scratch/$run" "${@:2}" \
+            2>"$scratch/$run.err"
         exit $?
     ) 2>/dev/null
 }
