@@ -78,23 +78,6 @@ static void expect_done(const place *p, const char *command, char *out, size_t s
     qn_free(o.err);
 }
 
-/* Smallest k such that nothing fails when every allocation from the k-th on would. */
-static int count_allocations(const place *p, const char *command) {
-    int low = 0, high = MAX_ALLOCATIONS;
-    while (high - low > 1) {
-        int middle = (low + high) / 2;
-        outcome o = run(p, command, middle, true);
-        bool clean = o.status == 0 && !o.complains;
-        qn_free(o.err);
-        if (clean) {
-            high = middle;
-        } else {
-            low = middle;
-        }
-    }
-    return low;
-}
-
 /* ---- places ---------------------------------------------------------------------------------- */
 
 static int setup(void **state) {
@@ -128,19 +111,15 @@ static int teardown(void **state) {
 
 typedef struct command {
     const char *line;
-    const char *before; /* makes what the line needs; NULL = nothing */
-    const char *after;  /* goes on from what it leaves, ... */
-    const char *run;    /* ... to this run with the state of RUN */
+    const char *before; /* makes the run `new` that the line needs; NULL = nothing */
+    bool trains;        /* in `new`, which must resume to the state of RUN */
 } command;
 
 static const command commands[] = {
-    {.line = "train config.json --out new --overwrite",
-     .after = "train config.json --out new --resume auto",
-     .run = "new"},
-    {.line = "train config.json --out half --resume auto",
-     .before = "train config.json --out half --overwrite --set train.max_steps=1",
-     .after = "train config.json --out half --resume auto",
-     .run = "half"},
+    {.line = "train config.json --out new", .trains = true},
+    {.line = "train config.json --out new --resume auto",
+     .before = "train config.json --out new --set train.max_steps=1",
+     .trains = true},
     {.line = "eval RUN --json"},
     {.line = "generate RUN --prompt line --max-new-tokens 20"},
     {.line = "predict RUN --input text.txt --out predictions.jsonl"},
@@ -157,20 +136,43 @@ static const command commands[] = {
     {.line = "doctor --json"},
 };
 
+static void prepare(const place *p, const command *c) {
+    char path[128];
+    snprintf(path, sizeof path, "%s/new", p->dir);
+    qn_assert_ok(qn_tree_remove(path));
+    if (c->before) expect_done(p, c->before, NULL, 0);
+}
+
+/* Largest k such that something fails when every allocation from the k-th on does. */
+static int count_allocations(const place *p, const command *c) {
+    int low = 0, high = MAX_ALLOCATIONS;
+    while (high - low > 1) {
+        int middle = (low + high) / 2;
+        prepare(p, c);
+        outcome o = run(p, c->line, middle, true);
+        bool clean = o.status == 0 && !o.complains;
+        qn_free(o.err);
+        if (clean) {
+            high = middle;
+        } else {
+            low = middle;
+        }
+    }
+    return low;
+}
+
 static void check_one(const place *p, const command *c, int k) {
     char digest[128];
-    if (c->before) expect_done(p, c->before, NULL, 0);
+    prepare(p, c);
     outcome o = run(p, c->line, k, false);
     bool right = (o.status == 0 || o.status == OUT_OF_MEMORY) && o.complains;
     if (!right || strstr(o.err, "Sanitizer") || strstr(o.err, "runtime error")) {
         fail_msg("QUERN_FAIL_ALLOC=%d quern %s: status %d\n%s", k, c->line, o.status, o.err);
     }
     qn_free(o.err);
-    if (!c->after) return;
-    expect_done(p, c->after, NULL, 0);
-    char inspect[64];
-    snprintf(inspect, sizeof inspect, "inspect %s --digest", c->run);
-    expect_done(p, inspect, digest, sizeof digest);
+    if (!c->trains) return;
+    expect_done(p, "train config.json --out new --resume auto", NULL, 0);
+    expect_done(p, "inspect new --digest", digest, sizeof digest);
     if (strcmp(digest, p->digest) != 0) {
         fail_msg("QUERN_FAIL_ALLOC=%d quern %s: resumed to another state", k, c->line);
     }
@@ -183,8 +185,7 @@ static void each_allocation_fails_once(void **state) {
     assert_true(stride > 0);
     for (size_t i = 0; i < sizeof commands / sizeof *commands; i++) {
         const command *c = &commands[i];
-        if (c->before) expect_done(p, c->before, NULL, 0);
-        int n = count_allocations(p, c->line);
+        int n = count_allocations(p, c);
         assert_in_range(n, 1, MAX_ALLOCATIONS - 2);
         print_message("quern %s: %d allocations\n", c->line, n);
         for (int k = 1; k <= n; k += stride) check_one(p, c, k);
