@@ -74,13 +74,11 @@ static qn_status measure(const shape *s, qn_dtype dt, int threads) {
 }
 
 int main(int argc, char **argv) {
-    static const shape shapes[] = {{"attn 1024x768x768", 1024, 768, 768},
-                                   {"up 1024x768x3072", 1024, 768, 3072},
-                                   {"down 1024x3072x768", 1024, 3072, 768},
-                                   {"char up 768x128x512", 768, 128, 512},
-                                   {"char down 768x512x128", 768, 512, 128},
-                                   {"char out 768x128x128", 768, 128, 128},
-                                   {"char qkv 768x128x384", 768, 128, 384}};
+    static const shape shapes[] = {
+        {"attn 1024x768x768", 1024, 768, 768},    {"up 1024x768x3072", 1024, 768, 3072},
+        {"down 1024x3072x768", 1024, 3072, 768},  {"char up 768x128x512", 768, 128, 512},
+        {"char down 768x512x128", 768, 512, 128}, {"char out 768x128x128", 768, 128, 128},
+        {"char qkv 768x128x384", 768, 128, 384}};
     static const qn_dtype dtypes[] = {QN_F32, QN_BF16};
     int threads = argc > 1 ? atoi(argv[1]) : qn_parallel_max_threads();
     for (size_t d = 0; d < sizeof dtypes / sizeof *dtypes; d++) {

@@ -74,7 +74,7 @@ static outcome run(const place *p, const char *command, int k, bool onward) {
 static void expect_done(const place *p, const char *command, char *out, size_t size) {
     outcome o = run(p, command, 0, false);
     if (o.status != 0 || o.complains) fail_msg("quern %s: status %d\n%s", command, o.status, o.err);
-    if (out) snprintf(out, size, "%s", o.out);
+    if (out) snprintf(out, size, "%.*s", (int)size - 1, o.out);
     qn_free(o.err);
 }
 
