@@ -110,7 +110,7 @@ check_documents() {
             else
                 continue
             fi
-            compgen -G "$path" >/dev/null || echo "$where: $path does not exist [document]"
+            compgen -G "${path%/}" >/dev/null || echo "$where: $path does not exist [document]"
         done < <(ticked "$file")
         while IFS=: read -r where token; do
             token=${token#*](} token=${token%%[)#]*}

@@ -129,6 +129,7 @@ check allows io/data.c '/* a mastodon, XXXL */\n'
 
 # Documents
 check catches document README.md 12 'See `io/gone.c`.\n'
+check catches document README.md 12 'See `bench/gone/`.\n'
 check catches document io/README.md 4 '`gone.c`\n'
 check catches document README.md 12 '[licence](LICENSE)\n'
 check allows README.md 'See `io/<source>.c` and [the web](https://example.org/x).\n'
