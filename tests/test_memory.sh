@@ -1,5 +1,7 @@
 #!/usr/bin/env bash
 # What a run takes is what `quern plan` says, plus one constant; and it does not grow.
+#
+# Runs alone: memory that other programs press out would not be counted.
 # shellcheck source=tests/small_runs.sh
 . "$(dirname "$0")/small_runs.sh"
 
@@ -82,7 +84,8 @@ flat() {
         case $line in
         *' step 200/'* | *' step 600/'* | *' step 1000/'*)
             kib+=("$(sed -n 's/^VmRSS:[^0-9]*\([0-9]*\) kB/\1/p' "/proc/$pid/status")")
-            open+=("$(find "/proc/$pid/fd" -mindepth 1 -printf '%f %l\n' | grep -v '/checkpoints' | wc -l)")
+            open+=("$(find "/proc/$pid/fd" -mindepth 1 -printf '%f %l\n' |
+                grep -c -v '/checkpoints')")
             ;;
         esac
     done <"$scratch/pipe"
