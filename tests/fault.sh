@@ -6,8 +6,8 @@
 # small:   what CI runs: 60 random kills, sampled bit flips, 20,000 fuzz inputs.
 # release: 10,000 random kills, every bit flipped, 1,000,000 fuzz inputs, coverage; training runs
 #          killed at every row of their log, and with every allocation failing once.
-# QUERN_FAULT_KILLS and QUERN_FUZZ_RUNS change the sizes. BUILD_DIR (default build/release) holds quern,
-# tests/test_checkpoint_fault and tests/test_alloc_loop. Fuzzing alone: tests/test_fuzz.sh.
+# QUERN_FAULT_KILLS and QUERN_FUZZ_RUNS change the sizes. BUILD_DIR (default build/release) holds
+# quern, tests/test_checkpoint_fault and tests/test_alloc_loop. Fuzzing alone: tests/test_fuzz.sh.
 set -eu
 
 size=${1:-small}

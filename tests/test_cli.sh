@@ -4,6 +4,8 @@
 . "$(dirname "$0")/small_runs.sh"
 
 cp -r "$root/configs" "$scratch/configs"
+mkdir "$scratch/bin"
+ln -s "$(realpath "$QUERN")" "$scratch/bin/quern"
 train gpt2 gpt2
 train llama llama
 
@@ -31,7 +33,7 @@ examples() {
         example=${example/configs\/quickstart.json/gpt2.json}
         [ "$verb" = train ] || example=${example/runs\/first/gpt2}
         echo "$example"
-        message=$(PATH="$(dirname "$QUERN"):$PATH" bash -c "$example" 2>&1 >/dev/null) || {
+        message=$(PATH="$scratch/bin:$PATH" bash -c "$example" 2>&1 >/dev/null) || {
             case $message in
             *QUERN_TOKENS* | *'there is no such run'*) ;;
             *) echo "$message" && return 1 ;;
