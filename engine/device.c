@@ -38,7 +38,7 @@ qn_status qn_device_resolve(const char *name, qn_device *out, const char **chose
 qn_kernel *qn_device_kernel(qn_device d, const qn_op *op, qn_dtype dt) {
     if (d == QN_CPU && op->run[QN_CPU] && (op->cpu_dtypes & QN_DTYPE_BIT(dt)))
         return op->run[QN_CPU];
-    return d == QN_CUDA ? op->run[QN_CUDA] : op->run[QN_REF];
+    return d == QN_CUDA ? NULL : op->run[QN_REF];
 }
 
 double qn_clock(void) {

@@ -1,4 +1,4 @@
-/* engine.h — what a computation is: errors, arenas, tensors, random numbers, threads.
+/* engine.h — what a computation is: arenas, tensors, random numbers, threads, devices.
  *
  * The tape and its programs are in tape.h, the list of operations in ops.h, the training loop in
  * train.h. Rules that hold everywhere: every fallible function returns qn_status; the detail is a
@@ -8,42 +8,6 @@
 #define QN_ENGINE_H
 
 #include "kernels/kernels.h"
-
-/* ---- status.c: errors ------------------------------------------------------------------------ */
-
-enum { QN_MESSAGE_MAX = 1024 };
-
-/* An error that crosses a thread travels as a copy of this. */
-typedef struct qn_error {
-    qn_status status;
-    char message[QN_MESSAGE_MAX];
-} qn_error;
-
-const char *qn_status_name(qn_status s); /* "ERR_SHAPE" */
-const char *qn_status_text(qn_status s); /* "shape mismatch" */
-int qn_status_exit_code(qn_status s);
-
-/* Sets this thread's message and returns s, so that `return qn_fail(QN_ERR_DATA, "...", ...)` reads
- * as one step. Messages say who, what was found and what was expected. */
-qn_status qn_fail(qn_status s, const char *format, ...) QN_PRINTF(2, 3);
-/* Puts "format: " before the present message; for callers that know the file or the field. */
-qn_status qn_fail_prefix(qn_status s, const char *format, ...) QN_PRINTF(2, 3);
-const char *qn_error_message(void);          /* this thread's last message, "" if none */
-void qn_error_get(qn_status s, qn_error *e); /* copy, to hand to another thread */
-qn_status qn_error_raise(const qn_error *e); /* make it this thread's message; returns e->status */
-void qn_error_clear(void);
-
-#define QN_TRY(expr)                                                                               \
-    do {                                                                                           \
-        qn_status qn_try_ = (expr);                                                                \
-        if (qn_try_ != QN_OK) return qn_try_;                                                      \
-    } while (0)
-
-/* For functions with a `qn_status status` and a `done:` label. */
-#define QN_TRY_GOTO(expr)                                                                          \
-    do {                                                                                           \
-        if ((status = (expr)) != QN_OK) goto done;                                                 \
-    } while (0)
 
 /* ---- arena.c: the only places Quern's objects live ------------------------------------------- */
 

@@ -11,6 +11,7 @@
 #define QN_OPS_H
 
 #include "engine/tape.h"
+#include "kernels/attrs.h"
 
 /* ---- the list: one row per op, found by name in traces, tests and benchmarks ----------------- */
 
@@ -41,92 +42,41 @@ qn_value *qn_sub(qn_tape *t, qn_value *a, qn_value *b);
 qn_value *qn_mul(qn_tape *t, qn_value *a, qn_value *b);
 qn_value *qn_div(qn_tape *t, qn_value *a, qn_value *b);
 
-typedef struct qn_scale_attrs {
-    double factor, shift;
-} qn_scale_attrs;
 qn_value *qn_scale(qn_tape *t, qn_value *x, double factor, double shift); /* y = factor*x + shift */
 
-typedef enum qn_unary {
-    QN_NEG,
-    QN_EXP,
-    QN_LOG,
-    QN_SQRT,
-    QN_SQUARE,
-    QN_ABS,
-    QN_UNARY_COUNT
-} qn_unary;
-typedef struct qn_unary_attrs {
-    qn_unary kind;
-} qn_unary_attrs;
 qn_value *qn_unary_op(qn_tape *t, qn_value *x, qn_unary kind);
 
-typedef struct qn_fill_attrs {
-    qn_dtype dtype;
-    int ndim;
-    int64_t shape[QN_MAX_DIMS];
-    double value;
-} qn_fill_attrs;
 qn_value *qn_fill(qn_tape *t, qn_dtype dt, int ndim, const int64_t *shape, double value);
 /* Overwrites given storage (op row `fill` on an existing value). */
 qn_status qn_fill_into(qn_tape *t, qn_value *dst, double value) QN_CHECKED;
 
 /* ---- op_reduce.c ----------------------------------------------------------------------------- */
 
-typedef enum qn_reduction { QN_SUM, QN_MEAN, QN_MAX, QN_REDUCTION_COUNT } qn_reduction;
-enum { QN_ALL_AXES = -100 };
-typedef struct qn_reduce_attrs {
-    qn_reduction kind;
-    int axis; /* negative counts from the end; QN_ALL_AXES */
-    bool keep;
-} qn_reduce_attrs;
 /* Over one axis or all; f32 accumulation in a fixed tree. Max passes its gradient to the first
  * maximum. */
 qn_value *qn_reduce(qn_tape *t, qn_value *x, qn_reduction kind, int axis, bool keep);
 
 /* ---- op_shape.c ------------------------------------------------------------------------------ */
 
-typedef struct qn_cast_attrs {
-    qn_dtype dtype;
-} qn_cast_attrs;
 qn_value *qn_cast(qn_tape *t, qn_value *x, qn_dtype dt); /* x itself if it has the dtype */
 /* A view; one -1 allowed; x contiguous. */
 qn_value *qn_reshape(qn_tape *t, qn_value *x, int ndim, const int64_t *shape);
 qn_value *qn_transpose(qn_tape *t, qn_value *x, int axis_a, int axis_b);              /* view */
 qn_value *qn_slice(qn_tape *t, qn_value *x, int axis, int64_t start, int64_t length); /* view */
-qn_value *qn_contiguous(qn_tape *t, qn_value *x); /* copy if strided */
-typedef struct qn_concat_attrs {
-    int axis, count;
-} qn_concat_attrs;
+qn_value *qn_contiguous(qn_tape *t, qn_value *x);                         /* copy if strided */
 qn_value *qn_concat(qn_tape *t, qn_value *const *x, int count, int axis); /* count <= QN_MAX_IN */
 
 /* ---- op_linear.c, op_matmul.c ---------------------------------------------------------------- */
 
-typedef enum qn_activation {
-    QN_ACT_NONE,
-    QN_ACT_GELU,      /* x Phi(x), exact erf form */
-    QN_ACT_GELU_TANH, /* Hendrycks and Gimpel 2016, tanh form */
-    QN_ACT_RELU,
-    QN_ACT_SILU,
-    QN_ACT_SIGMOID,
-    QN_ACT_TANH,
-    QN_ACT_COUNT
-} qn_activation;
 /* "gelu", "gelu_tanh", "relu", ... */
 bool qn_activation_parse(const char *name, qn_activation *out);
 
-typedef struct qn_linear_attrs {
-    qn_activation activation;
-} qn_linear_attrs;
 /* y = act(x w^T + b) + residual.
  *   x (..., K), w (M, K), b (M) or NULL, residual (..., M) or NULL; rows of x and w may be strided.
  * Slots: in x,w,b,residual; out y, pre (= x w^T + b, saved for the gradient unless act is NONE). */
 qn_value *qn_linear(qn_tape *t, qn_value *x, qn_value *w, qn_value *b, qn_activation act,
                     qn_value *residual);
 
-typedef struct qn_matmul_attrs {
-    bool transpose_a, transpose_b;
-    double alpha;
-} qn_matmul_attrs;
 /* y = alpha op(a) op(b), batched over equal leading axes. */
 qn_value *qn_matmul(qn_tape *t, qn_value *a, qn_value *b, bool transpose_a, bool transpose_b);
 
@@ -140,9 +90,6 @@ qn_value *qn_embedding(qn_tape *t, qn_value *ids, qn_value *table, qn_value *pos
 
 /* ---- op_norm.c ------------------------------------------------------------------------------- */
 
-typedef struct qn_norm_attrs {
-    double eps;
-} qn_norm_attrs;
 /* h = x + residual (residual may be NULL: h = x); y = (h - mean) rstd w + b over the last axis.
  * Slots: in x,residual,w,b; out y, h (only with residual), mean, rstd (saved; rows, f32 or f64).
  * *sum receives h (x itself without residual). Ba, Kiros, Hinton 2016. */
@@ -154,11 +101,6 @@ qn_value *qn_rmsnorm(qn_tape *t, qn_value *x, qn_value *residual, qn_value *w, d
 
 /* ---- op_attention.c -------------------------------------------------------------------------- */
 
-typedef struct qn_attention_attrs {
-    double scale;   /* 0 = 1/sqrt(D) */
-    double dropout; /* probability on the attention weights; active only in training tapes */
-    bool causal;
-} qn_attention_attrs;
 /* o = softmax(scale q k^T + mask) v, tiled with an online softmax (Milakov 2018; Dao 2022); the
  * T x S matrix never exists in memory.
  *   q          (B,T,H,D), a view with contiguous last axis is fine
@@ -177,19 +119,12 @@ qn_value *qn_cache_write(qn_tape *t, qn_value *cache, qn_value *x, qn_value *sta
 
 /* ---- op_activation.c ------------------------------------------------------------------------- */
 
-typedef struct qn_activation_attrs {
-    qn_activation kind;
-} qn_activation_attrs;
 qn_value *qn_activate(qn_tape *t, qn_value *x, qn_activation kind); /* the gradient needs x */
 /* y = silu(gate) * up; gate and up (..., C) may be views of one (..., 2C) value. Shazeer 2020. */
 qn_value *qn_swiglu(qn_tape *t, qn_value *gate, qn_value *up);
 
 /* ---- op_rope.c ------------------------------------------------------------------------------- */
 
-typedef struct qn_rope_attrs {
-    double theta;
-    bool inverse; /* rotates back: the gradient */
-} qn_rope_attrs;
 /* Rotary embedding in Hugging Face's half-split convention: element j pairs with j + D/2.
  *   x (B,T,H,D), D even; positions NULL (0..T-1) or (B,T) i32; start NULL or i32 scalar added to
  *   0..T-1.
@@ -198,9 +133,6 @@ qn_value *qn_rope(qn_tape *t, qn_value *x, qn_value *positions, qn_value *start,
 
 /* ---- op_dropout.c ---------------------------------------------------------------------------- */
 
-typedef struct qn_dropout_attrs {
-    double p;
-} qn_dropout_attrs;
 /* y = x m / (1-p), m Bernoulli(1-p) from Philox: key of the scope, counter (step, element), the
  * element index counting the sample offset: element = rng[1] * (elements per sample) + local index,
  * the first axis of x being the samples. The mask is never stored: the gradient is the same op on
@@ -214,11 +146,6 @@ qn_value *qn_softmax(qn_tape *t, qn_value *x); /* last axis */
 
 /* ---- op_loss.c ------------------------------------------------------------------------------- */
 
-typedef struct qn_ce_attrs {
-    int64_t ignore_index;
-    double label_smoothing; /* as PyTorch: (1-e) CE + e mean over classes */
-    int64_t chunk; /* rows of logits held at once by linear_cross_entropy; 0 = chosen by shape */
-} qn_ce_attrs;
 /* loss = inv_n * sum over rows whose target is not ignore_index.
  *   logits (N,V), targets (N) i32, inv_n scalar (f32, f64 in f64 tapes); the loss is a scalar of
  *   inv_n's dtype.
@@ -238,43 +165,15 @@ qn_value *qn_accuracy(qn_tape *t, qn_value *logits, qn_value *targets, int64_t i
 
 /* ---- op_update.c: over the flat parameter arena ---------------------------------------------- */
 
-typedef struct qn_segment { /* a run of parameters with one rule; offsets and counts in elements */
-    int64_t offset, count;
-    double lr_scale; /* multiplies the scheduled learning rate */
-    double weight_decay;
-} qn_segment;
-
 /* norm = sqrt(sum g^2), f64 accumulation in a fixed tree over the flat gradient; scalar f32. */
 qn_value *qn_grad_norm(qn_tape *t, qn_value *grads, const qn_segment *segments, int count);
 
-/* What the guard keeps on the device (f64[8], saved in checkpoints): */
-enum {
-    QN_GUARD_APPLY,
-    QN_GUARD_CLIP,
-    QN_GUARD_MEAN,
-    QN_GUARD_VAR,
-    QN_GUARD_COUNT,
-    QN_GUARD_STATE = 8
-};
-typedef struct qn_guard_attrs {
-    double clip_norm;       /* 0 = no clipping */
-    double spike_threshold; /* z-score of the loss beyond which the step is refused; 0 = off */
-    int64_t spike_window;   /* steps of the exponential window */
-} qn_guard_attrs;
 /* state[APPLY] becomes 0, and stays 0 until the host resets it, when loss or norm is not finite or
  * the loss spikes; state[CLIP] = min(1, clip_norm / (norm + 1e-6)) as
  * torch.nn.utils.clip_grad_norm_. The window learns only from applied steps. */
 qn_value *qn_guard(qn_tape *t, qn_value *loss, qn_value *norm, qn_value *state,
                    const qn_guard_attrs *attrs);
 
-typedef struct qn_update_attrs {
-    double beta1, beta2, eps;   /* adamw */
-    double momentum, dampening; /* sgd */
-    bool nesterov;
-    bool stochastic_rounding; /* bf16 without master: draws from rng */
-    int n_segments;
-    const qn_segment *segments; /* outlives the program */
-} qn_update_attrs;
 /* hyper f64[2] {lr, t} (t counts applied updates from 1, advanced by the op when applied);
  * weights (n) f32|f64|bf16 flat, master (n) f32 or NULL, grads (n) f32|f64, m, v (n).
  * AdamW as torch.optim.AdamW (Loshchilov and Hutter 2019), SGD as torch.optim.SGD; gradients are

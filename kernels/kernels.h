@@ -51,6 +51,42 @@ typedef enum qn_status {
 #define QN_PRINTF(fmt, args)
 #endif
 
+/* ---- errors (status.c) ----------------------------------------------------------------------- */
+
+enum { QN_MESSAGE_MAX = 1024 };
+
+/* An error that crosses a thread travels as a copy of this. */
+typedef struct qn_error {
+    qn_status status;
+    char message[QN_MESSAGE_MAX];
+} qn_error;
+
+const char *qn_status_name(qn_status s); /* "ERR_SHAPE" */
+const char *qn_status_text(qn_status s); /* "shape mismatch" */
+int qn_status_exit_code(qn_status s);
+
+/* Sets this thread's message and returns s, so that `return qn_fail(QN_ERR_DATA, "...", ...)` reads
+ * as one step. Messages say who, what was found and what was expected. */
+qn_status qn_fail(qn_status s, const char *format, ...) QN_PRINTF(2, 3);
+/* Puts "format: " before the present message; for callers that know the file or the field. */
+qn_status qn_fail_prefix(qn_status s, const char *format, ...) QN_PRINTF(2, 3);
+const char *qn_error_message(void);          /* this thread's last message, "" if none */
+void qn_error_get(qn_status s, qn_error *e); /* copy, to hand to another thread */
+qn_status qn_error_raise(const qn_error *e); /* make it this thread's message; returns e->status */
+void qn_error_clear(void);
+
+#define QN_TRY(expr)                                                                               \
+    do {                                                                                           \
+        qn_status qn_try_ = (expr);                                                                \
+        if (qn_try_ != QN_OK) return qn_try_;                                                      \
+    } while (0)
+
+/* For functions with a `qn_status status` and a `done:` label. */
+#define QN_TRY_GOTO(expr)                                                                          \
+    do {                                                                                           \
+        if ((status = (expr)) != QN_OK) goto done;                                                 \
+    } while (0)
+
 /* ---- dtype ----------------------------------------------------------------------------------- */
 
 typedef enum qn_dtype {
@@ -138,11 +174,12 @@ typedef struct qn_op {
     uint32_t cpu_dtypes; /* QN_DTYPE_BIT mask of in[0] dtypes run[QN_CPU] takes; others run REF */
 
     /* Checks inputs and attributes, then writes dtype, ndim, shape and (contiguous) strides of
-     * every present output that is not QN_UPDATES, and call->scratch_bytes. Touches no data. */
+     * every present output that is not QN_UPDATES, and call->scratch_bytes of the host bodies.
+     * Touches no data. */
     qn_status (*infer)(qn_call *call);
     qn_status (*prepare)(qn_call *call); /* optional: once after planning; fills call->state */
     void (*release)(qn_call *call);      /* undoes prepare */
-    qn_kernel *run[QN_DEVICE_COUNT];
+    qn_kernel *run[QN_CUDA];             /* REF and CPU; CUDA bodies are listed in kernels/cuda.h */
     /* Records the gradient calls. NULL = not differentiable. */
     qn_status (*backward)(struct qn_tape *tape, struct qn_node *node);
     void (*cost)(const qn_call *call, qn_cost *cost);

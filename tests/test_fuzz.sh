@@ -16,7 +16,7 @@ cd "$root" || exit 1
 clang=$(command -v clang-14 || command -v clang)
 cov=$(command -v llvm-cov-14 || command -v llvm-cov)
 prof=$(command -v llvm-profdata-14 || command -v llvm-profdata)
-core="engine/status.c engine/arena.c engine/tensor.c"
+core="kernels/status.c engine/arena.c engine/tensor.c"
 
 # One harness: the files whose coverage counts, what else it is built of, packages of pkg-config,
 # options of the fuzzer, folders with seeds. `seeds` alone is what the harness writes itself.

@@ -1,5 +1,5 @@
 /* status.c — status names and the per-thread error message. */
-#include "engine/engine.h"
+#include "kernels/kernels.h"
 
 #include <stdarg.h>
 #include <stdio.h>

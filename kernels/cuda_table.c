@@ -1,0 +1,15 @@
+/* cuda_table.c — the list of CUDA bodies, family by family. */
+#include "kernels/cuda.h"
+
+#include <string.h>
+
+static const qn_cuda_body *const tables[] = {NULL};
+
+const qn_cuda_body *qn_cuda_find(const char *op) {
+    for (const qn_cuda_body *const *table = tables; *table; table++) {
+        for (const qn_cuda_body *body = *table; body->op; body++) {
+            if (strcmp(body->op, op) == 0) return body;
+        }
+    }
+    return NULL;
+}
