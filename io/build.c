@@ -64,6 +64,7 @@ static void idx_options(const qn_config *c, qn_data_options *o) {
     }
     o->mean = qn_config_number(c, "data.normalize.mean");
     o->std = qn_config_number(c, "data.normalize.std");
+    o->shift = qn_config_int(c, "data.augment.shift");
 }
 
 static void take_shape(qn_build *b) {

@@ -159,6 +159,12 @@ const qni_key qni_keys[] = {
     {"data.normalize.std", QNI_NUMBER, QNI_IDENTITY, .range = "(0,inf)", .only = "data.type=idx",
      .fallback = "1",
      .doc = "Inputs are divided by it."},
+    {"data.augment", QNI_SECTION,
+     .doc = "Random changes of the training samples, drawn anew each time a sample comes up."},
+    {"data.augment.shift", QNI_INT, .range = "[0,1024]", .only = "data.type=idx",
+     .fallback = "0", .unit = "pixels",
+     .doc = "Move each training image by up to this many pixels along each of its last two axes; "
+            "what comes in at the edges is 0, before data.normalize."},
     {"data.prefetch", QNI_DEPTH, .range = "[0,64]", .fallback = "2",
      .doc = "Requests loaded ahead in the background; true is 2, false or 0 loads in the "
             "training loop. Samples do not depend on it."},

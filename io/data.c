@@ -56,6 +56,9 @@ static qn_status check_items(const qn_data_options *o) {
                        "data: found mean %g and std %g, expected finite numbers and a "
                        "positive std",
                        o->mean, o->std);
+    if (o->shift < 0)
+        return qn_fail(QN_ERR_CONFIG, "data: found shift %lld, expected 0 or more",
+                       (long long)o->shift);
     if (o->classes < 0 || o->classes > INT32_MAX)
         return qn_fail(QN_ERR_CONFIG, "data: found %lld classes, expected 1 to %d",
                        (long long)o->classes, INT32_MAX);

@@ -14,6 +14,9 @@
  *                  QN_IGNORE_INDEX, so each token but the first is predicted exactly once.
  *   idx            "features" f32[D], D = all axes but the first; "labels" i32 scalar.
  *                  u8 elements are divided by 255; then (x - mean) / std.
+ *     train        with `shift` s, the planes of the last two axes are moved together by dy and dx,
+ *                  each drawn from -s..s by (seed, position); what comes in at the edges is 0
+ *                  before the scaling.
  */
 #ifndef QN_DATA_H
 #define QN_DATA_H
@@ -78,6 +81,7 @@ typedef struct qn_data_options {
     const char *images[QN_SPLIT_COUNT], *labels[QN_SPLIT_COUNT];
     int64_t classes;  /* 0: the largest training label + 1 */
     double mean, std; /* std 0: 1 */
+    int64_t shift;    /* largest random move of a training item, below its height and width */
 } qn_data_options;
 
 /* Opens the data. *vocab is the vocabulary of a text source and the caller's to free; NULL for

@@ -20,7 +20,8 @@ typedef struct items {
     int64_t features, classes;
     double mean, std;
     float byte_value[U8_VALUES]; /* of u8 features */
-    uint64_t order_key;
+    uint64_t order_key, shift_key;
+    int64_t shift, height, width; /* of training items: planes of height x width are moved */
     part split[QN_SPLIT_COUNT];
     qni_file images[QN_SPLIT_COUNT], labels[QN_SPLIT_COUNT]; /* zero where a split has none */
     int64_t *shuffled;                                       /* of a random division */
@@ -57,6 +58,33 @@ static qn_status read_label(const part *s, int64_t classes, int64_t item, int32_
     return QN_OK;
 }
 
+/* Moves every plane of an item down by dy and right by dx. */
+static void move(const items *d, float *plane, int64_t dy, int64_t dx) {
+    const int64_t h = d->height, w = d->width;
+    const int64_t kept = w - (dx < 0 ? -dx : dx);
+    const float zero = (float)((0 - d->mean) / d->std);
+    for (const float *end = plane + d->features; plane < end; plane += h * w) {
+        for (int64_t i = 0; i < h; i++) {
+            int64_t y = dy > 0 ? h - 1 - i : i; /* rows are read before they are written */
+            float *to = plane + y * w;
+            bool inside = y - dy >= 0 && y - dy < h;
+            if (inside)
+                memmove(to + (dx > 0 ? dx : 0), plane + (y - dy) * w - (dx < 0 ? dx : 0),
+                        (size_t)kept * sizeof *to);
+            for (int64_t x = 0; x < w; x++)
+                if (!inside || x - dx < 0 || x - dx >= w) to[x] = zero;
+        }
+    }
+}
+
+static void move_at_random(const items *d, int64_t position, float *item) {
+    const uint64_t choices = 2 * (uint64_t)d->shift + 1;
+    qn_u32x4 r = qn_philox(d->shift_key, (uint64_t)position, 0);
+    int64_t dy = (int64_t)(r.v[0] * choices >> 32) - d->shift;
+    int64_t dx = (int64_t)(r.v[1] * choices >> 32) - d->shift;
+    move(d, item, dy, dx);
+}
+
 static qn_status fetch(void *self, qn_split split, int64_t position, int64_t count,
                        void *const *dst, int64_t *labels) {
     const items *d = self;
@@ -78,6 +106,7 @@ static qn_status fetch(void *self, qn_split split, int64_t position, int64_t cou
         }
         int64_t item = s->item ? s->item[place] : s->first + place;
         QN_TRY(read_features(d, s, item, features));
+        if (split == QN_SPLIT_TRAIN && d->shift > 0) move_at_random(d, position + i, features);
         QN_TRY(read_label(s, d->classes, item, label));
         valid++;
     }
@@ -169,6 +198,27 @@ static qn_status divide(const qn_data_options *o, items *d) {
     return QN_OK;
 }
 
+static qn_status set_shift(const qn_data_options *o, items *d) {
+    const qn_idx *x = &d->split[QN_SPLIT_TRAIN].images;
+    if (o->shift == 0) return QN_OK;
+    if (x->ndim < 3)
+        return qn_fail(QN_ERR_DATA,
+                       "%s: found items of one axis, expected images of at least two axes for "
+                       "data.augment.shift",
+                       o->images[QN_SPLIT_TRAIN]);
+    d->height = x->shape[x->ndim - 2];
+    d->width = x->shape[x->ndim - 1];
+    if (o->shift >= d->height || o->shift >= d->width)
+        return qn_fail(QN_ERR_DATA,
+                       "%s: found images of %lld x %lld, expected more than data.augment.shift, "
+                       "%lld, in both directions",
+                       o->images[QN_SPLIT_TRAIN], (long long)d->height, (long long)d->width,
+                       (long long)o->shift);
+    d->shift = o->shift;
+    d->shift_key = qn_rng_key(o->seed, "data", "shift");
+    return QN_OK;
+}
+
 /* Every label of every split is looked at once, so that a bad one is found before the first
  * step. */
 static qn_status check_labels(const qn_data_options *o, items *d) {
@@ -245,6 +295,7 @@ qn_status qni_items_source(const qn_data_options *o, qn_source *out) {
     for (int s = 0; s < QN_SPLIT_COUNT; s++)
         if (o->images[s]) QN_TRY_GOTO(open_split(o, (qn_split)s, d));
     QN_TRY_GOTO(check_leak(d));
+    QN_TRY_GOTO(set_shift(o, d));
     QN_TRY_GOTO(divide(o, d));
     QN_TRY_GOTO(check_labels(o, d));
     QN_TRY_GOTO(describe(o, d));

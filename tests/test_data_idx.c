@@ -208,6 +208,123 @@ static void splits(void **state) {
     }
 }
 
+/* ---- shift ----------------------------------------------------------------------------------- */
+
+enum {
+    PLANES = 2,
+    HEIGHT = 5,
+    WIDTH = 4,
+    PIXELS = PLANES * HEIGHT * WIDTH,
+    IMAGES = 10,
+    LEARNED = 8
+};
+
+/* Image i, pixel p: 1 + 20 i + p % 20, different in all of a plane and never 0; label i. The last
+ * two are the val split. */
+static void put_images(fixture *t) {
+    unsigned char x[IMAGES * PIXELS], y[IMAGES];
+    for (int i = 0; i < IMAGES * PIXELS; i++)
+        x[i] = (unsigned char)(1 + 20 * (i / PIXELS) + i % (HEIGHT * WIDTH));
+    for (int i = 0; i < IMAGES; i++) y[i] = (unsigned char)i;
+    t->o.images[0] =
+        put(t, 0, "x", "\0\0\x08\4\0\0\0\x0A\0\0\0\2\0\0\0\5\0\0\0\4", 20, x, sizeof x);
+    t->o.labels[0] = put(t, 1, "y", "\0\0\x08\1\0\0\0\x0A", 8, y, sizeof y);
+    t->o.val_fraction = 0.2;
+    t->o.mean = 0.5;
+    t->o.std = 0.25;
+}
+
+/* What pixel p of image i is when the image has been moved. */
+static double moved(int i, int p, int dy, int dx) {
+    int y = p / WIDTH % HEIGHT - dy, x = p % WIDTH - dx;
+    bool inside = y >= 0 && y < HEIGHT && x >= 0 && x < WIDTH;
+    return ((inside ? 1 + 20 * i + y * WIDTH + x : 0) / 255.0 - 0.5) / 0.25;
+}
+
+static bool is_moved(const float *image, int i, int dy, int dx) {
+    for (int p = 0; p < PIXELS; p++) /* one rounding to f32 of a value below 2 */
+        if (!(fabs((double)image[p] - moved(i, p, dy, dx)) < 2e-7)) return false;
+    return true;
+}
+
+/* Index of the move of the only kind that explains an image, or a failed test. */
+static int move_of(const float *image, int i, int s) {
+    int found = -1;
+    for (int m = 0; m < (2 * s + 1) * (2 * s + 1); m++)
+        if (is_moved(image, i, m / (2 * s + 1) - s, m % (2 * s + 1) - s)) {
+            assert_int_equal(found, -1);
+            found = m;
+        }
+    assert_true(found >= 0);
+    return found;
+}
+
+static void shift_moves_training_images(void **state) {
+    fixture *t = *state;
+    enum { EPOCHS = 100, SHIFT = 2, MOVES = 25 };
+    float x[LEARNED * PIXELS], again[PIXELS];
+    int32_t y[LEARNED], label;
+    int seen[MOVES] = {0}, first[IMAGES], changed = 0;
+    put_images(t);
+    t->o.shift = SHIFT;
+    reopen(t);
+    for (int epoch = 0; epoch < EPOCHS; epoch++) {
+        fetch(t, QN_SPLIT_TRAIN, epoch * LEARNED, LEARNED, x, y);
+        for (int i = 0; i < LEARNED; i++) {
+            int m = move_of(x + i * PIXELS, y[i], SHIFT);
+            seen[m]++;
+            if (epoch == 0) first[y[i]] = m;
+            changed += epoch == 1 && m != first[y[i]];
+            fetch(t, QN_SPLIT_TRAIN, epoch * LEARNED + i, 1, again, &label); /* as on resume */
+            assert_memory_equal(again, x + i * PIXELS, sizeof again);
+        }
+    }
+    /* 800 draws of 25 moves: 32 of each, standard deviation 5.5; 10 and 54 are four of them off */
+    for (int m = 0; m < MOVES; m++) assert_in_range(seen[m], 10, 54);
+    assert_true(changed >= LEARNED / 2); /* drawn anew in each epoch */
+    fetch(t, QN_SPLIT_VAL, 0, 2, x, y);
+    for (int i = 0; i < 2; i++) assert_true(is_moved(x + i * PIXELS, LEARNED + i, 0, 0));
+}
+
+static void shift_follows_the_seed_and_keeps_the_identity(void **state) {
+    fixture *t = *state;
+    float x[2][LEARNED * PIXELS];
+    int32_t y[2][LEARNED];
+    int moves[2][IMAGES], different = 0;
+    uint64_t identity;
+    put_images(t);
+    reopen(t);
+    identity = t->s.identity;
+    t->o.shift = 3; /* the largest below the width */
+    for (int i = 0; i < 2; i++) {
+        t->o.seed = (uint64_t)i;
+        reopen(t);
+        fetch(t, QN_SPLIT_TRAIN, 0, LEARNED, x[i], y[i]);
+        for (int j = 0; j < LEARNED; j++)
+            moves[i][y[i][j]] = move_of(x[i] + j * PIXELS, y[i][j], 3);
+    }
+    for (int i = 0; i < LEARNED; i++) different += moves[0][i] != moves[1][i];
+    assert_true(different >= LEARNED / 2);
+    assert_int_equal(t->s.identity, identity); /* a hyper-parameter, not other data */
+}
+
+static void shift_needs_images_larger_than_it(void **state) {
+    fixture *t = *state;
+    put_images(t);
+    t->o.shift = -1;
+    expect_error(t, QN_ERR_CONFIG, "found shift -1, expected 0 or more");
+    t->o.shift = 4;
+    expect_error(t, QN_ERR_DATA, "found images of 5 x 4, expected more than data.augment.shift, 4");
+    t->o.images[0] = put(t, 0, "x", "\0\0\x08\3\0\0\0\1\0\0\0\1\0\0\0\2", 16, "ab", 2);
+    t->o.labels[0] = put(t, 1, "y", "\0\0\x08\1\0\0\0\1", 8, "\0", 1);
+    t->o.shift = 1;
+    expect_error(t, QN_ERR_DATA, "found images of 1 x 2");
+    t->o.images[0] = put(t, 0, "x", "\0\0\x08\2\0\0\0\1\0\0\0\2", 12, "ab", 2);
+    expect_error(t, QN_ERR_DATA, "found items of one axis, expected images");
+}
+
+/* ---- what is refused ------------------------------------------------------------------------- */
+
 static void bad_labels(void **state) {
     fixture *t = *state;
     put_items(t);
@@ -324,6 +441,10 @@ int main(void) {
         cmocka_unit_test(bad_headers_are_refused),
         cmocka_unit_test_setup_teardown(fields_scale_and_order, setup, teardown),
         cmocka_unit_test_setup_teardown(splits, setup, teardown),
+        cmocka_unit_test_setup_teardown(shift_moves_training_images, setup, teardown),
+        cmocka_unit_test_setup_teardown(shift_follows_the_seed_and_keeps_the_identity, setup,
+                                        teardown),
+        cmocka_unit_test_setup_teardown(shift_needs_images_larger_than_it, setup, teardown),
         cmocka_unit_test_setup_teardown(bad_labels, setup, teardown),
         cmocka_unit_test_setup_teardown(values_must_be_finite, setup, teardown),
         cmocka_unit_test_setup_teardown(bad_options, setup, teardown),
