@@ -15,6 +15,15 @@ typedef struct string_lists { /* storage for the lists of one qn_data_options */
     const char *too_many; /* a key with more than MAX_STRINGS */
 } string_lists;
 
+enum { KEY_SIZE = 64 };
+
+/* The key of element i of a list, or of `member` of the object there if it is not "". */
+static const char *element_key(char out[KEY_SIZE], const char *list, int64_t i,
+                               const char *member) {
+    snprintf(out, KEY_SIZE, "%s.%lld%s%s", list, (long long)i, *member ? "." : "", member);
+    return out;
+}
+
 static qn_strings strings(const qn_config *c, const char *key, string_lists *lists) {
     const char **item = lists->item[lists->used++];
     int64_t n = qn_config_count(c, key);
@@ -23,9 +32,8 @@ static qn_strings strings(const qn_config *c, const char *key, string_lists *lis
         n = MAX_STRINGS;
     }
     for (int64_t i = 0; i < n; i++) {
-        char name[64];
-        snprintf(name, sizeof name, "%s.%lld", key, (long long)i);
-        item[i] = qn_config_string(c, name);
+        char name[KEY_SIZE];
+        item[i] = qn_config_string(c, element_key(name, key, i, ""));
     }
     return (qn_strings){item, n};
 }
@@ -174,9 +182,8 @@ static qn_status model_config(qn_build *b, const qn_config *c) {
                        (long long)most, (long long)n);
     m->n_hidden = (int)n;
     for (int64_t i = 0; i < n; i++) {
-        char key[40];
-        snprintf(key, sizeof key, "model.hidden_sizes.%lld", (long long)i);
-        m->hidden_sizes[i] = qn_config_int(c, key);
+        char key[KEY_SIZE];
+        m->hidden_sizes[i] = qn_config_int(c, element_key(key, "model.hidden_sizes", i, ""));
     }
     m->features = b->features;
     m->classes = m->vocab_size;
@@ -277,11 +284,12 @@ qn_status qn_build_params(qn_build *b, qn_params **out) {
     QN_TRY(qn_params_create(&p));
     qn_status status = b->model.declare(b->model.self, p);
     for (int64_t i = 0; i < qn_config_count(c, "optimizer.groups") && status == QN_OK; i++) {
-        char match[48], lr[48], decay[64], frozen[48];
-        snprintf(match, sizeof match, "optimizer.groups.%lld.match", (long long)i);
-        snprintf(lr, sizeof lr, "optimizer.groups.%lld.lr", (long long)i);
-        snprintf(decay, sizeof decay, "optimizer.groups.%lld.weight_decay", (long long)i);
-        snprintf(frozen, sizeof frozen, "optimizer.groups.%lld.frozen", (long long)i);
+        const char *groups = "optimizer.groups";
+        char match[KEY_SIZE], lr[KEY_SIZE], decay[KEY_SIZE], frozen[KEY_SIZE];
+        element_key(match, groups, i, "match");
+        element_key(lr, groups, i, "lr");
+        element_key(decay, groups, i, "weight_decay");
+        element_key(frozen, groups, i, "frozen");
         double scale = qn_config_is_set(c, lr) ? qn_config_number(c, lr) / b->optimizer.lr : -1.0;
         double wd = qn_config_is_set(c, decay) ? qn_config_number(c, decay) : -1.0;
         int matched =
@@ -314,9 +322,8 @@ static qn_status recompute_globs(qn_build *b, bool *automatic) {
     b->recompute = qn_alloc(((size_t)n + 1) * sizeof *b->recompute, "recompute globs");
     if (!b->recompute) return QN_ERR_OOM;
     for (int64_t i = 0; i < n; i++) {
-        char key[40];
-        snprintf(key, sizeof key, "train.recompute.%lld", (long long)i);
-        b->recompute[i] = qn_config_string(c, key);
+        char key[KEY_SIZE];
+        b->recompute[i] = qn_config_string(c, element_key(key, "train.recompute", i, ""));
     }
     *automatic = n == 1 && strcmp(b->recompute[0], "auto") == 0;
     return QN_OK;

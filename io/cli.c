@@ -1,5 +1,6 @@
 /* cli.c — parsing the command line against a verb's row, and printing help from it. */
 #include "io/cli.h"
+#include "io/spelling.h"
 
 #include <errno.h>
 #include <math.h>
@@ -9,29 +10,11 @@
 
 /* ---- nearest names --------------------------------------------------------------------------- */
 
-enum { MAX_NAME = 32 };
-
-static int distance(const char *a, const char *b) { /* Levenshtein, of short names */
-    int row[MAX_NAME + 1], n = (int)strlen(b);
-    if (n > MAX_NAME || strlen(a) > MAX_NAME) return MAX_NAME;
-    for (int j = 0; j <= n; j++) row[j] = j;
-    for (int i = 1; a[i - 1]; i++) {
-        int diagonal = row[0];
-        row[0] = i;
-        for (int j = 1; j <= n; j++) {
-            int change = diagonal + (a[i - 1] != b[j - 1]);
-            diagonal = row[j];
-            int best = row[j] < row[j - 1] ? row[j] : row[j - 1];
-            row[j] = change < best + 1 ? change : best + 1;
-        }
-    }
-    return row[n];
-}
-
 static const char *nearer(const char *word, const char *candidate, const char *best) {
-    int d = distance(word, candidate);
-    if (d > 1 + (int)strlen(word) / 3) return best;
-    return !best || d < distance(word, best) ? candidate : best;
+    size_t n = strlen(word);
+    int d = qni_spelling_distance(word, n, candidate, strlen(candidate));
+    if (d > qni_spelling_tolerance(n)) return best;
+    return !best || d < qni_spelling_distance(word, n, best, strlen(best)) ? candidate : best;
 }
 
 /* ---- parsing --------------------------------------------------------------------------------- */
@@ -183,8 +166,8 @@ void qn_cli_help(const qn_verb *v) {
             "usage: quern COMMAND ...\n\n",
             QUERN_VERSION);
         for (const qn_verb *w = qn_verbs; w->name; w++) printf("  %-11s %s\n", w->name, w->summary);
-        printf("\n`quern help COMMAND` tells more and shows an example; `quern --version` what is "
-               "built in.\n");
+        printf("\n`quern help COMMAND` tells more and shows an example; `quern --version` the "
+               "version.\n");
         return;
     }
     printf("usage: quern %s %s\n\n%s\n", v->name, v->arguments, v->summary);

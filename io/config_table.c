@@ -1,7 +1,7 @@
 /* config_table.c — looking keys up, guessing which one was meant, and telling what one accepts. */
 #include "io/config_table.h"
+#include "io/spelling.h"
 
-#include <ctype.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -66,39 +66,12 @@ bool qni_key_is_textual(const qni_key *k) {
 
 /* ---- guessing ---------------------------------------------------------------------------- */
 
-/* Optimal string alignment distance, ignoring case: insertions, deletions, changes and swaps of
- * neighbours. Words longer than NAME_MAX_BYTES are far from everything. */
-static int distance(const char *a, size_t na, const char *b, size_t nb) {
-    int row[3][NAME_MAX_BYTES + 1];
-    if (na > NAME_MAX_BYTES || nb > NAME_MAX_BYTES) return NAME_MAX_BYTES;
-    for (size_t j = 0; j <= nb; j++) row[0][j] = (int)j;
-    for (size_t i = 1; i <= na; i++) {
-        int *now = row[i % 3], *last = row[(i + 2) % 3], *before = row[(i + 1) % 3];
-        now[0] = (int)i;
-        for (size_t j = 1; j <= nb; j++) {
-            int x = tolower((unsigned char)a[i - 1]), y = tolower((unsigned char)b[j - 1]);
-            int best = last[j - 1] + (x != y);
-            if (last[j] + 1 < best) best = last[j] + 1;
-            if (now[j - 1] + 1 < best) best = now[j - 1] + 1;
-            if (i > 1 && j > 1 && x == tolower((unsigned char)b[j - 2]) &&
-                tolower((unsigned char)a[i - 2]) == y && before[j - 2] + 1 < best) {
-                best = before[j - 2] + 1;
-            }
-            now[j] = best;
-        }
-    }
-    return row[na % 3][nb];
-}
-
-/* The largest distance at which a word of this length still counts as a misspelling. */
-static int tolerance(size_t length) { return length <= 3 ? 1 : length <= 7 ? 2 : 3; }
-
 void qni_choice_suggest(const char *choices, const char *found, char *hint, size_t size) {
-    int best = tolerance(strlen(found)) + 1;
+    int best = qni_spelling_tolerance(strlen(found)) + 1;
     hint[0] = '\0';
     for (const char *s = choices; *s; s += s[strcspn(s, "|")] ? strcspn(s, "|") + 1 : strlen(s)) {
         size_t length = strcspn(s, "|");
-        int d = distance(found, strlen(found), s, length);
+        int d = qni_spelling_distance(found, strlen(found), s, length);
         if (d < best) {
             best = d;
             snprintf(hint, size, "%.*s", (int)length, s);
@@ -126,15 +99,15 @@ void qni_key_suggest(const char *key, char *hint, size_t size) {
     }
     /* Distance in the last word, which costs extra in another section; the same word anywhere
      * counts. */
-    int best = 2 * tolerance(strlen(leaf)) + 1, found = -1;
+    int best = 2 * qni_spelling_tolerance(strlen(leaf)) + 1, found = -1;
     for (int i = 0; i < qni_key_count; i++) {
         const qni_key *k = &qni_keys[i];
         const char *other = qni_key_leaf(k);
         size_t length = section_length(k->name);
         bool same = length == section && strncmp(k->name, pattern, section) == 0;
-        int most = tolerance(strlen(leaf)) - (same ? 0 : 1);
+        int most = qni_spelling_tolerance(strlen(leaf)) - (same ? 0 : 1);
         if (abs((int)strlen(leaf) - (int)strlen(other)) > most) continue;
-        int d = distance(leaf, strlen(leaf), other, strlen(other));
+        int d = qni_spelling_distance(leaf, strlen(leaf), other, strlen(other));
         if (d > most) continue;
         d = 2 * d + (same ? 0 : 1);
         if (d < best) {

@@ -5,10 +5,23 @@
 #include <stdlib.h>
 #include <string.h>
 
-static qn_status open_final(const char *run_dir, qn_checkpoint **c) {
-    char path[QN_PATH_MAX];
-    QN_TRY(qn_path_format(path, sizeof path, "%s/final", run_dir));
-    return qn_path_exists(path) ? qn_checkpoint_open(path, QN_CHECKPOINT_MODEL, c) : QN_OK;
+qn_status qn_open_checkpoint(const char *path, qn_checkpoint_parts parts, char *warning,
+                             size_t size, qn_checkpoint **out) {
+    char inside[QN_PATH_MAX];
+    *out = NULL;
+    warning[0] = '\0';
+    if (!qn_path_exists(path))
+        return qn_fail(QN_ERR_USAGE, "%s: there is no such run or checkpoint", path);
+    QN_TRY(qn_path_format(inside, sizeof inside, "%s/manifest.json", path));
+    if (qn_path_exists(inside)) return qn_checkpoint_open(path, parts, out);
+    QN_TRY(qn_path_format(inside, sizeof inside, "%s/final", path));
+    if (parts == QN_CHECKPOINT_MODEL && qn_path_exists(inside))
+        return qn_checkpoint_open(inside, parts, out);
+    QN_TRY(qn_checkpoint_find(path, NULL, INT64_MAX, parts, warning, size, out));
+    return *out ? QN_OK
+                : qn_fail(QN_ERR_DATA, "%s: there is no %s in it", path,
+                          parts == QN_CHECKPOINT_MODEL ? "final model and no checkpoint"
+                                                       : "checkpoint");
 }
 
 static qn_status open_step(const char *run_dir, const char *which, qn_checkpoint **c) {
@@ -19,20 +32,9 @@ static qn_status open_step(const char *run_dir, const char *which, qn_checkpoint
                        "--ckpt: expected \"final\" or the step of a checkpoint, found \"%s\"",
                        which);
     }
+    if (!qn_path_exists(run_dir)) return qn_fail(QN_ERR_USAGE, "%s: there is no such run", run_dir);
     QN_TRY(qn_checkpoint_path(run_dir, step, path, sizeof path));
     return qn_checkpoint_open(path, QN_CHECKPOINT_MODEL, c);
-}
-
-static qn_status choose(const char *run_dir, const char *which, char *warning, size_t size,
-                        qn_checkpoint **c) {
-    bool final = !which || strcmp(which, "final") == 0;
-    if (!qn_path_exists(run_dir)) return qn_fail(QN_ERR_USAGE, "%s: there is no such run", run_dir);
-    if (!final) return open_step(run_dir, which, c);
-    QN_TRY(open_final(run_dir, c));
-    if (*c) return QN_OK;
-    QN_TRY(qn_checkpoint_find(run_dir, NULL, INT64_MAX, QN_CHECKPOINT_MODEL, warning, size, c));
-    return *c ? QN_OK
-              : qn_fail(QN_ERR_DATA, "%s: has neither a final model nor a checkpoint", run_dir);
 }
 
 static qn_status load_weights(qn_loaded *l, qn_checkpoint *c) {
@@ -76,7 +78,11 @@ qn_status qn_loaded_open(const char *run_dir, const char *which, const char *con
     *out = (qn_loaded){0};
     warning[0] = '\0';
     qn_checkpoint *c = NULL;
-    QN_TRY(choose(run_dir, which, warning, size, &c));
+    if (which && strcmp(which, "final") != 0) {
+        QN_TRY(open_step(run_dir, which, &c));
+    } else {
+        QN_TRY(qn_open_checkpoint(run_dir, QN_CHECKPOINT_MODEL, warning, size, &c));
+    }
     qn_status s = fill(out, c, sets, n_sets);
     qn_checkpoint_close(c);
     if (s != QN_OK) qn_loaded_free(out);
@@ -94,21 +100,13 @@ void qn_loaded_free(qn_loaded *l) {
 
 /* ---- model.init_from ------------------------------------------------------------------------- */
 
-/* `path` is a checkpoint directory itself, or a run. */
-static qn_status open_any(const char *path, qn_checkpoint **c) {
-    char manifest[QN_PATH_MAX], warning[QN_MESSAGE_MAX];
-    QN_TRY(qn_path_format(manifest, sizeof manifest, "%s/manifest.json", path));
-    if (qn_path_exists(manifest)) return qn_checkpoint_open(path, QN_CHECKPOINT_MODEL, c);
-    return choose(path, NULL, warning, sizeof warning, c);
-}
-
-qn_status qn_init_from(qn_session *s, const char *path) {
+qn_status qn_init_from(qn_session *s, const char *path, char *warning, size_t size) {
     qn_setup *arena;
     qn_state_tensors tensors;
     qn_checkpoint *c = NULL;
     QN_TRY(qn_setup_create("initial weights", &arena));
     qn_status status = qn_state_tensors_list(s, arena, &tensors);
-    if (status == QN_OK) status = open_any(path, &c);
+    if (status == QN_OK) status = qn_open_checkpoint(path, QN_CHECKPOINT_MODEL, warning, size, &c);
     if (status == QN_OK)
         status = qn_checkpoint_load(c, QN_CHECKPOINT_MODEL, tensors.model, tensors.n_model);
     if (status == QN_OK) qn_params_sync_masters(s->params);

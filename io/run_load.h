@@ -13,15 +13,22 @@ typedef struct qn_loaded {
     int64_t step; /* of the weights */
 } qn_loaded;
 
+/* Opens a checkpoint directory itself, or of a run: the final model if there is one and only the
+ * model is asked for, else the newest good checkpoint. warning tells what was passed over, "" if
+ * nothing. */
+qn_status qn_open_checkpoint(const char *path, qn_checkpoint_parts parts, char *warning,
+                             size_t size, qn_checkpoint **out) QN_CHECKED;
+
 /* which: NULL or "final" for RUN/final, falling back to the newest good checkpoint when the run has
- * not finished; or the step of a checkpoint. `sets` change the configuration (device, threads,
- * generate.*). warning tells what was passed over, "" if nothing. */
+ * not finished (run_dir may also be one checkpoint); or the step of a checkpoint. `sets` change the
+ * configuration (device, threads, generate.*). warning tells what was passed over, "" if nothing. */
 qn_status qn_loaded_open(const char *run_dir, const char *which, const char *const *sets,
                          int n_sets, qn_loaded *out, char *warning, size_t size) QN_CHECKED;
 void qn_loaded_free(qn_loaded *l);
 
 /* model.init_from: fills the weights (and masters) of a new session from a run or a checkpoint
- * directory. Names, shapes and dtype must be those of the model. Nothing else is taken over. */
-qn_status qn_init_from(qn_session *s, const char *path) QN_CHECKED;
+ * directory. Names, shapes and dtype must be those of the model. Nothing else is taken over.
+ * warning as above. */
+qn_status qn_init_from(qn_session *s, const char *path, char *warning, size_t size) QN_CHECKED;
 
 #endif

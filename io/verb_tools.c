@@ -3,7 +3,7 @@
 #include "io/cli.h"
 #include "io/environment.h"
 #include "io/report.h"
-#include "io/saver.h"
+#include "io/run_load.h"
 #include "io/text_buffer.h"
 
 #include <stdio.h>
@@ -71,23 +71,11 @@ qn_status qn_verb_init(const qn_cli *cli) {
     return s;
 }
 
-/* A directory with a manifest is one checkpoint; any other is a run, whose newest good one is
- * meant. */
-static qn_status open_checkpoint(const char *path, qn_checkpoint **c) {
-    char manifest[QN_PATH_MAX], warning[QN_MESSAGE_MAX];
-    if (!qn_path_exists(path))
-        return qn_fail(QN_ERR_USAGE, "%s: there is no such run or checkpoint", path);
-    QN_TRY(qn_path_format(manifest, sizeof manifest, "%s/manifest.json", path));
-    if (qn_path_exists(manifest)) return qn_checkpoint_open(path, QN_CHECKPOINT_ALL, c);
-    QN_TRY(
-        qn_checkpoint_find(path, NULL, INT64_MAX, QN_CHECKPOINT_ALL, warning, sizeof warning, c));
-    if (*warning) fprintf(stderr, "quern: warning: %s\n", warning);
-    return *c ? QN_OK : qn_fail(QN_ERR_DATA, "%s: there is no checkpoint in it", path);
-}
-
 qn_status qn_verb_inspect(const qn_cli *cli) {
-    qn_checkpoint *c = NULL;
-    QN_TRY(open_checkpoint(cli->arg[0], &c));
+    qn_checkpoint *c;
+    char warning[QN_MESSAGE_MAX];
+    QN_TRY(qn_open_checkpoint(cli->arg[0], QN_CHECKPOINT_ALL, warning, sizeof warning, &c));
+    if (*warning) fprintf(stderr, "quern: warning: %s\n", warning);
     char digest[QN_DIGEST_SIZE], *text;
     qn_status s;
     if (qn_cli_has(cli, "--digest")) {

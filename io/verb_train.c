@@ -252,7 +252,10 @@ static qn_status prepare(training *t) {
     QN_TRY(qn_build_model(&t->build, t->config));
     QN_TRY(qn_build_session(&t->build, false));
     if (qn_config_is_set(t->config, "model.init_from")) {
-        QN_TRY(qn_init_from(t->build.session, qn_config_string(t->config, "model.init_from")));
+        char warning[QN_MESSAGE_MAX] = "";
+        QN_TRY(qn_init_from(t->build.session, qn_config_string(t->config, "model.init_from"),
+                            warning, sizeof warning));
+        if (*warning) fprintf(stderr, "quern: warning: %s\n", warning);
     }
     QN_TRY(open_directory(t)); /* last of what can be refused: nothing is left behind */
     qn_build_trainer(&t->build, &t->trainer);

@@ -45,7 +45,7 @@ qn_status qn_norm_declare(qn_params *p, const char *path, const char *hf, qn_nor
 qn_value *qn_norm(qn_graph *g, const char *path, qn_norm_kind kind, double eps, qn_value *x,
                   qn_value *residual, qn_value **sum);
 
-/* ---- transformer.c: the pre-norm decoder block both families share --------------------------- */
+/* ---- transformer.c: the pre-norm decoder both families share -------------------------------- */
 
 typedef struct qn_model_config {
     const char *type; /* "mlp", "gpt2", "llama" */
@@ -70,10 +70,19 @@ typedef struct qn_block { /* what differs between families */
     bool fused_qkv;   /* one qkv projection (GPT-2) or separate q, k, v */
 } qn_block;
 
-/* h (B,T,C) -> h; records scope blocks.N with attn and mlp inside. in->start and in->cache as in
- * qn_forward. */
-qn_value *qn_block_forward(qn_graph *g, const qn_block *b, int layer, qn_value *h,
-                           const qn_forward *in);
+/* Token ids (B,T) -> out->hidden (B,T,C) and out->head_weight: embedding of the tokens, and of
+ * their positions unless they are rotary, in scope embed; each block in scope blocks.N with attn
+ * and mlp inside; the last norm. Parameters: embed.token, embed.position, blocks.N, norm, head.
+ * in->start and in->cache as in qn_forward. */
+qn_status qn_transformer_forward(const qn_block *b, qn_graph *g, const qn_forward *in,
+                                 qn_output *out) QN_CHECKED;
+/* Adds the parameter `name` (rows, C), drawn normally with initializer_range. */
+qn_status qn_embedding_declare(qn_params *p, const qn_model_config *c, const char *name,
+                               const char *hf_name, int64_t rows) QN_CHECKED;
+/* Adds head.weight (vocab, C), unless the embedding of the tokens is the output layer too. */
+qn_status qn_head_declare(qn_params *p, const qn_model_config *c) QN_CHECKED;
+/* The members that follow from the configuration; declare and forward are the family's. */
+qn_model qn_transformer_model(const qn_model_config *c);
 /* self_attention.c: o = attention(norm'ed x), before the output projection's residual. */
 qn_value *qn_self_attention(qn_graph *g, const qn_block *b, int layer, qn_value *x,
                             const qn_forward *in);

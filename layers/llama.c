@@ -50,41 +50,20 @@ static qn_status declare_block(qn_params *p, const qn_model_config *c, int n) {
 
 static qn_status declare(const void *self, qn_params *p) {
     const qn_model_config *c = self;
-    qn_param token = {.name = "embed.token.weight",
-                      .hf_name = "model.embed_tokens.weight",
-                      .ndim = 2,
-                      .shape = {c->vocab_size, c->hidden_size},
-                      .init = QN_INIT_NORMAL,
-                      .init_scale = c->initializer_range};
-    QN_TRY(qn_params_add(p, &token));
+    QN_TRY(qn_embedding_declare(p, c, "embed.token.weight", "model.embed_tokens.weight",
+                                c->vocab_size));
     for (int i = 0; i < c->num_hidden_layers; i++) QN_TRY(declare_block(p, c, i));
     QN_TRY(qn_norm_declare(p, "norm", "model.norm", QN_RMS_NORM, c->hidden_size, false));
-    if (c->tie_word_embeddings) return QN_OK;
-    qn_linear_spec head = {
-        .in = c->hidden_size, .out = c->vocab_size, .init = {QN_INIT_NORMAL, c->initializer_range}};
-    return qn_dense_declare(p, "head", "lm_head", &head);
+    return qn_head_declare(p, c);
 }
 
 static qn_status forward(const void *self, qn_graph *g, const qn_forward *in, qn_output *out) {
-    const qn_model_config *c = self;
-    const qn_block block = {.c = c, .norm = QN_RMS_NORM, .rope = true, .gated = true};
-    qn_tape_scope_push(g->tape, "embed");
-    qn_value *h =
-        qn_embedding(g->tape, in->field[0], qn_graph_param(g, "embed.token.weight"), NULL, NULL);
-    h = qn_dropout(g->tape, h, c->embedding_dropout, g->rng, "dropout");
-    qn_tape_scope_pop(g->tape);
-    for (int i = 0; i < c->num_hidden_layers; i++) h = qn_block_forward(g, &block, i, h, in);
-    out->hidden = qn_norm(g, "norm", QN_RMS_NORM, c->norm_eps, h, NULL, NULL);
-    out->head_weight =
-        qn_graph_param(g, c->tie_word_embeddings ? "embed.token.weight" : "head.weight");
-    return qn_tape_status(g->tape);
+    const qn_block block = {.c = self, .norm = QN_RMS_NORM, .rope = true, .gated = true};
+    return qn_transformer_forward(&block, g, in, out);
 }
 
 void qn_model_llama(const qn_model_config *c, qn_model *out) {
-    *out = (qn_model){.self = c,
-                      .declare = declare,
-                      .forward = forward,
-                      .layers = (int)c->num_hidden_layers,
-                      .cache_shape = {c->num_key_value_heads, c->head_dim},
-                      .max_positions = c->max_position_embeddings};
+    *out = qn_transformer_model(c);
+    out->declare = declare;
+    out->forward = forward;
 }

@@ -1,10 +1,11 @@
-/* transformer.c — the pre-norm decoder block: h += attn(norm1 h); h += mlp(norm2 h). */
+/* transformer.c — the pre-norm decoder: embedding; blocks of h += attn(norm1 h), h += mlp(norm2 h);
+ * norm; output layer. */
 #include "layers/layers.h"
 
 #include <stdio.h>
 
-qn_value *qn_block_forward(qn_graph *g, const qn_block *b, int layer, qn_value *h,
-                           const qn_forward *in) {
+static qn_value *block_forward(qn_graph *g, const qn_block *b, int layer, qn_value *h,
+                               const qn_forward *in) {
     const qn_model_config *c = b->c;
     char path[64];
     qn_tape_scope_push(g->tape, "blocks.%d", layer);
@@ -26,4 +27,43 @@ qn_value *qn_block_forward(qn_graph *g, const qn_block *b, int layer, qn_value *
 
     qn_tape_scope_pop(g->tape);
     return h;
+}
+
+qn_status qn_transformer_forward(const qn_block *b, qn_graph *g, const qn_forward *in,
+                                 qn_output *out) {
+    const qn_model_config *c = b->c;
+    qn_tape_scope_push(g->tape, "embed");
+    qn_value *table = qn_graph_param(g, "embed.token.weight"),
+             *position = b->rope ? NULL : qn_graph_param(g, "embed.position.weight");
+    qn_value *h = qn_embedding(g->tape, in->field[0], table, position, position ? in->start : NULL);
+    h = qn_dropout(g->tape, h, c->embedding_dropout, g->rng, "dropout");
+    qn_tape_scope_pop(g->tape);
+    for (int i = 0; i < c->num_hidden_layers; i++) h = block_forward(g, b, i, h, in);
+    out->hidden = qn_norm(g, "norm", b->norm, c->norm_eps, h, NULL, NULL);
+    out->head_weight = c->tie_word_embeddings ? table : qn_graph_param(g, "head.weight");
+    return qn_tape_status(g->tape);
+}
+
+qn_status qn_embedding_declare(qn_params *p, const qn_model_config *c, const char *name,
+                               const char *hf_name, int64_t rows) {
+    qn_param table = {.name = name,
+                      .hf_name = hf_name,
+                      .ndim = 2,
+                      .shape = {rows, c->hidden_size},
+                      .init = QN_INIT_NORMAL,
+                      .init_scale = c->initializer_range};
+    return qn_params_add(p, &table);
+}
+
+qn_status qn_head_declare(qn_params *p, const qn_model_config *c) {
+    qn_linear_spec head = {
+        .in = c->hidden_size, .out = c->vocab_size, .init = {QN_INIT_NORMAL, c->initializer_range}};
+    return c->tie_word_embeddings ? QN_OK : qn_dense_declare(p, "head", "lm_head", &head);
+}
+
+qn_model qn_transformer_model(const qn_model_config *c) {
+    return (qn_model){.self = c,
+                      .layers = (int)c->num_hidden_layers,
+                      .cache_shape = {c->num_key_value_heads, c->head_dim},
+                      .max_positions = c->max_position_embeddings};
 }

@@ -81,6 +81,8 @@ eval_checkpoint() { # a step of one's choice
     "$QUERN" eval "$scratch/llama" --ckpt 40 --json >"$scratch/eval.40"
     "$QUERN" eval "$scratch/llama" --json >"$scratch/eval.final"
     same loss "$(jq '."eval/loss"' "$scratch/eval.40")" "$(jq '."eval/loss"' "$scratch/eval.final")"
+    "$QUERN" eval "$scratch/llama/checkpoints/step-00000040" --json >"$scratch/eval.one"
+    same loss "$(jq '."eval/loss"' "$scratch/eval.40")" "$(jq '."eval/loss"' "$scratch/eval.one")"
     exits 2 "$QUERN" eval "$scratch/llama" --ckpt newest 2>"$scratch/message"
     ! "$QUERN" eval "$scratch/llama" --ckpt 2 2>"$scratch/message" || return 1
     says "$scratch/message" step-00000002
