@@ -12,7 +12,7 @@
 
 #include "engine/engine.h"
 
-/* ---- one product ------------------------------------------------------------------------ */
+/* ---- one product ----------------------------------------------------------------------------- */
 
 /* Fill the first group, then qni_gemm_plan decides the second. The batch axes step through A, B and
  * C by elements; no batch axes is one product. */
@@ -66,7 +66,7 @@ void qni_sgemm(bool a_trans, bool b_trans, int64_t m, int64_t n, int64_t k, floa
                const float *a, int64_t lda, const float *b, int64_t ldb, float beta, float *c,
                int64_t ldc);
 
-/* ---- gemm_onednn.c ---------------------------------------------------------------------- */
+/* ---- gemm_onednn.c --------------------------------------------------------------------------- */
 
 /* On the calling thread; false = not in this build, or refused: nothing was written. */
 bool qni_onednn_sgemm(bool a_trans, bool b_trans, int64_t m, int64_t n, int64_t k, float alpha,
@@ -80,7 +80,7 @@ void qni_bf16_free(qni_bf16 *p);
 bool qni_bf16_tile(const qni_bf16 *p, int64_t m, int64_t n, const void *a, const void *b, float *c,
                    void *scratch);
 
-/* ---- matrices inside tensors ------------------------------------------------------------ */
+/* ---- matrices inside tensors ----------------------------------------------------------------- */
 
 /* t (..., cols) seen as rows x cols with adjacent columns and one row stride. A scalar is 1 x 1. */
 typedef struct qni_rows {

@@ -11,7 +11,7 @@
 #include <math.h>
 #include <string.h>
 
-/* ---- reading a call --------------------------------------------------------------------- */
+/* ---- reading a call -------------------------------------------------------------------------- */
 
 void qni_attention_sizes(const qn_call *c, qni_attention *a) {
     const qn_tensor *q = c->in[QNI_ATTN_Q], *k = c->in[QNI_ATTN_K];
@@ -41,7 +41,7 @@ void qni_attention_read(const qn_call *c, qni_attention *a) {
     a->sample = (uint64_t)qn_tensor_get_int(c->in[QNI_ATTN_RNG], 1);
 }
 
-/* ---- shapes ----------------------------------------------------------------------------- */
+/* ---- shapes ---------------------------------------------------------------------------------- */
 
 static qn_status check_heads(const qn_call *c) {
     const qn_tensor *q = c->in[QNI_ATTN_Q], *k = c->in[QNI_ATTN_K], *v = c->in[QNI_ATTN_V];
@@ -150,7 +150,7 @@ static qn_status backward_infer(qn_call *c) {
     return QN_OK;
 }
 
-/* ---- REF -------------------------------------------------------------------------------- */
+/* ---- REF ------------------------------------------------------------------------------------- */
 
 /* Element (b, i, h, 0) of a (B,T,H,D) tensor, as a storage offset. */
 static int64_t head_offset(const qn_tensor *t, int64_t b, int64_t i, int64_t h) {
@@ -289,7 +289,7 @@ static qn_status backward_ref(const qn_call *c) {
     return QN_OK;
 }
 
-/* ---- gradient and cost ------------------------------------------------------------------ */
+/* ---- gradient and cost ----------------------------------------------------------------------- */
 
 static qn_status backward(qn_tape *t, qn_node *node) {
     qn_value *d_o = qn_grad_of(t, node->out[QNI_ATTN_OUT_O]);
@@ -373,7 +373,7 @@ qn_value *qn_attention(qn_tape *t, qn_value *q, qn_value *k, qn_value *v, qn_val
     return out[QNI_ATTN_OUT_O];
 }
 
-/* ---- cache_write ------------------------------------------------------------------------ */
+/* ---- cache_write ----------------------------------------------------------------------------- */
 
 enum { CACHE, CACHE_X, CACHE_START };
 

@@ -12,7 +12,7 @@ enum { INPUT_DY, INPUT_W };    /* linear_bwd_input, in */
 enum { WEIGHT_X, WEIGHT_DY };  /* linear_bwd_weight, in */
 enum { WEIGHT_DW, WEIGHT_DB }; /* linear_bwd_weight, out */
 
-/* ---- shapes ----------------------------------------------------------------------------- */
+/* ---- shapes ---------------------------------------------------------------------------------- */
 
 static qn_status fail_pair(const qn_op *op, const char *a_name, const qn_tensor *a,
                            const char *b_name, const qn_tensor *b, const char *expected) {
@@ -138,7 +138,7 @@ static qn_status weight_infer(qn_call *c) {
     return QN_OK;
 }
 
-/* ---- prepare ---------------------------------------------------------------------------- */
+/* ---- prepare --------------------------------------------------------------------------------- */
 
 static qn_status prepare_with(qn_call *c, const qni_gemm *g) {
     qni_bf16 *primitives;
@@ -171,7 +171,7 @@ static void release(qn_call *c) {
     c->state = NULL;
 }
 
-/* ---- REF -------------------------------------------------------------------------------- */
+/* ---- REF ------------------------------------------------------------------------------------- */
 
 static qn_status linear_ref(const qn_call *c) {
     const qn_tensor *x = c->in[X], *w = c->in[W];
@@ -233,7 +233,7 @@ static qn_status weight_ref(const qn_call *c) {
     return QN_OK;
 }
 
-/* ---- CPU -------------------------------------------------------------------------------- */
+/* ---- CPU ------------------------------------------------------------------------------------- */
 
 enum { PIECE = 256 }; /* floats of a row worked on at once, on the stack */
 
@@ -353,7 +353,7 @@ static qn_status weight_cpu(const qn_call *c) {
     return QN_OK;
 }
 
-/* ---- gradient and cost ------------------------------------------------------------------ */
+/* ---- gradient and cost ----------------------------------------------------------------------- */
 
 static qn_status linear_backward(qn_tape *t, qn_node *node) {
     const qn_linear_attrs *attrs = node->call.attrs;
@@ -401,7 +401,7 @@ static void weight_cost(const qn_call *c, qn_cost *cost) {
     if (plan_weight(c, &g) == QN_OK) cost_of(c, &g, cost);
 }
 
-/* ---- rows ------------------------------------------------------------------------------- */
+/* ---- rows ------------------------------------------------------------------------------------ */
 
 enum { MATRIX_DTYPES = QN_DTYPE_BIT(QN_F32) | QN_DTYPE_BIT(QN_F64) | QN_DTYPE_BIT(QN_BF16) };
 

@@ -20,7 +20,7 @@ enum {
     ALIGN = 64
 };
 
-/* ---- plan: sizes, products and the layout of scratch ------------------------------------ */
+/* ---- plan: sizes, products and the layout of scratch ----------------------------------------- */
 
 typedef struct plan {
     int64_t n, k, v;     /* rows, width of x, classes */
@@ -143,7 +143,7 @@ static qn_status infer(qn_call *c) {
     return QN_OK;
 }
 
-/* ---- prepare ---------------------------------------------------------------------------- */
+/* ---- prepare --------------------------------------------------------------------------------- */
 
 enum { SIZES = 2, KINDS = 3 };
 
@@ -186,7 +186,7 @@ static qn_status prepare(qn_call *c) {
     return status;
 }
 
-/* ---- REF -------------------------------------------------------------------------------- */
+/* ---- REF ------------------------------------------------------------------------------------- */
 
 static double ref_logit(const qn_call *c, const plan *p, int64_t i, int64_t j) {
     const qn_tensor *x = c->in[X], *w = c->in[W];
@@ -266,7 +266,7 @@ static qn_status run_ref(const qn_call *c) {
     return QN_OK;
 }
 
-/* ---- CPU -------------------------------------------------------------------------------- */
+/* ---- CPU ------------------------------------------------------------------------------------- */
 
 typedef struct run {
     const qn_call *c;
@@ -409,7 +409,7 @@ static qn_status run_cpu(const qn_call *c) {
     return QN_OK;
 }
 
-/* ---- gradient and cost ------------------------------------------------------------------ */
+/* ---- gradient and cost ----------------------------------------------------------------------- */
 
 static qn_status backward(qn_tape *t, qn_node *node) {
     if (!qn_grad_is_root(t, node->out[LOSS])) {

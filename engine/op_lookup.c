@@ -16,7 +16,7 @@ enum { COLUMNS = 256, ROWS = 16, PAIRS = 64 };                 /* what one task 
 static int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
 static int64_t blocks(int64_t n, int64_t size) { return (n + size - 1) / size; }
 
-/* ---- shapes and checks ------------------------------------------------------------------ */
+/* ---- shapes and checks ----------------------------------------------------------------------- */
 
 /* Length of the last axis of ids: the positions one sample runs through. */
 static int64_t steps_of(const qn_tensor *ids) {
@@ -82,7 +82,7 @@ static qn_status read_start(const qn_call *c, int ids, int positions, int start,
                    (long long)c->in[positions]->shape[0]);
 }
 
-/* ---- embedding -------------------------------------------------------------------------- */
+/* ---- embedding ------------------------------------------------------------------------------- */
 
 typedef struct lookup {
     const qn_call *c;
@@ -204,7 +204,7 @@ qn_value *qn_embedding(qn_tape *t, qn_value *ids, qn_value *table, qn_value *pos
     return out[0];
 }
 
-/* ---- embedding_bwd ---------------------------------------------------------------------- */
+/* ---- embedding_bwd --------------------------------------------------------------------------- */
 
 typedef struct pair {
     int32_t id, row;

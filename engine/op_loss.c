@@ -9,7 +9,7 @@
 
 #include <math.h>
 
-/* ---- one row ---------------------------------------------------------------------------- */
+/* ---- one row --------------------------------------------------------------------------------- */
 
 qn_status qni_loss_check_inputs(const qn_call *c, int64_t rows, int targets, int inv_n) {
     const qn_tensor *t = c->in[targets], *scale = c->in[inv_n];
@@ -86,7 +86,7 @@ int64_t qni_argmax_f32(const float *z, int64_t n) {
     return 0;
 }
 
-/* ---- rows of a call --------------------------------------------------------------------- */
+/* ---- rows of a call -------------------------------------------------------------------------- */
 
 enum { LOSS, GRADIENT };
 
@@ -165,7 +165,7 @@ static qn_status loss_backward(qn_tape *t, qn_node *node) {
     return dx ? qn_grad_pass(t, x, dx) : qn_tape_status(t);
 }
 
-/* ---- cross_entropy ---------------------------------------------------------------------- */
+/* ---- cross_entropy --------------------------------------------------------------------------- */
 
 enum { LOGITS, TARGETS, INV_N };
 
@@ -275,7 +275,7 @@ qn_value *qn_cross_entropy(qn_tape *t, qn_value *logits, qn_value *targets, qn_v
     return out[LOSS];
 }
 
-/* ---- mse -------------------------------------------------------------------------------- */
+/* ---- mse ------------------------------------------------------------------------------------- */
 
 enum { PREDICTION, TARGET };
 
@@ -339,7 +339,7 @@ qn_value *qn_mse(qn_tape *t, qn_value *y, qn_value *target, qn_value *inv_n) {
     return out[LOSS];
 }
 
-/* ---- accuracy --------------------------------------------------------------------------- */
+/* ---- accuracy -------------------------------------------------------------------------------- */
 
 static qn_status accuracy_infer(qn_call *c) {
     const qn_tensor *t = c->in[TARGETS], *logits = c->in[LOGITS];

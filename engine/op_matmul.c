@@ -8,7 +8,7 @@
 
 enum { A, B };
 
-/* ---- shapes ----------------------------------------------------------------------------- */
+/* ---- shapes ---------------------------------------------------------------------------------- */
 
 /* The last two axes of t as a stored matrix: by rows, or by columns (then `flipped`). */
 typedef struct stored {
@@ -129,7 +129,7 @@ static qn_status infer(qn_call *c) {
     return QN_OK;
 }
 
-/* ---- bodies ----------------------------------------------------------------------------- */
+/* ---- bodies ---------------------------------------------------------------------------------- */
 
 static qn_status prepare(qn_call *c) {
     qni_gemm g;
@@ -197,7 +197,7 @@ static qn_status run_cpu(const qn_call *c) {
     return qni_gemm_run(&g, &job);
 }
 
-/* ---- gradient and cost ------------------------------------------------------------------ */
+/* ---- gradient and cost ----------------------------------------------------------------------- */
 
 static qn_status emit_product(qn_tape *t, qn_value *a, qn_value *b, bool ta, bool tb, double alpha,
                               qn_value *slot) {

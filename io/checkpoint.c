@@ -26,7 +26,7 @@ static int file_of(qn_checkpoint_parts part) {
     return part == QN_CHECKPOINT_MODEL ? QNI_MODEL : QNI_STATE;
 }
 
-/* ---- opening ------------------------------------------------------------------------------- */
+/* ---- opening --------------------------------------------------------------------------------- */
 
 qn_status qni_hash_file(int fd, const char *path, int64_t *bytes, char hex[QN_SHA256_HEX]) {
     enum { BUFFER = 1 << 18 };
@@ -109,7 +109,7 @@ void qn_checkpoint_close(qn_checkpoint *c) {
     qn_free(c);
 }
 
-/* ---- finding ------------------------------------------------------------------------------- */
+/* ---- finding --------------------------------------------------------------------------------- */
 
 /* Appends "; text"; cuts what does not fit. */
 static void append(char *list, size_t size, const char *format, ...) QN_PRINTF(3, 4);
@@ -185,7 +185,7 @@ qn_named qn_checkpoint_tensor(const qn_checkpoint *c, qn_checkpoint_parts part, 
     return (qn_named){e->name, e->t};
 }
 
-/* ---- loading ------------------------------------------------------------------------------- */
+/* ---- loading --------------------------------------------------------------------------------- */
 
 qn_status qni_checkpoint_hdf5(qn_checkpoint *c, int file, qni_hdf5 **out) {
     const qni_manifest *m = &c->manifest;

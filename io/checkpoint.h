@@ -39,7 +39,7 @@ typedef struct qn_checkpoint_info {
     const char *build_id;
 } qn_checkpoint_info;
 
-/* ---- saving (checkpoint_save.c) ------------------------------------------------------------ */
+/* ---- saving (checkpoint_save.c) -------------------------------------------------------------- */
 
 /* Saves and announces: on QN_OK the checkpoint is durable and *path_out (if not NULL) is its
  * directory. On failure nothing of it is left, and what was there is what it was. A checkpoint of
@@ -59,7 +59,7 @@ qn_status qn_checkpoint_path(const char *run_dir, int64_t step, char *path, size
 /* Points checkpoints/best at a step's checkpoint if there is one; otherwise removes the link. */
 qn_status qn_checkpoint_mark_best(const char *run_dir, int64_t step) QN_CHECKED;
 
-/* ---- what is there (checkpoint_list.c) ----------------------------------------------------- */
+/* ---- what is there (checkpoint_list.c) ------------------------------------------------------- */
 
 /* Steps of the directories step-N, newest first, good or not; free *steps with qn_free. */
 qn_status qn_checkpoint_list(const char *run_dir, int64_t **steps, int *n) QN_CHECKED;
@@ -73,7 +73,7 @@ qn_status qn_checkpoint_retain(const char *run_dir, int keep, const int64_t *pro
  * from an older one they belong to a course of training that is no longer this run's. */
 qn_status qn_checkpoint_set_aside(const char *run_dir, int64_t step) QN_CHECKED;
 
-/* ---- loading (checkpoint.c) ---------------------------------------------------------------- */
+/* ---- loading (checkpoint.c) ------------------------------------------------------------------ */
 
 typedef struct qn_checkpoint qn_checkpoint; /* one that verified, its files held open */
 
@@ -116,7 +116,7 @@ qn_status qn_checkpoint_resume(const char *run_dir, const char *run_id, const qn
                                int n_model, const qn_named *state, int n_state, char *warning,
                                size_t warning_size, qn_checkpoint **out) QN_CHECKED;
 
-/* ---- looking (checkpoint_inspect.c) -------------------------------------------------------- */
+/* ---- looking (checkpoint_inspect.c) ---------------------------------------------------------- */
 
 enum { QN_DIGEST_SIZE = 65 };
 

@@ -28,7 +28,7 @@ struct qni_hdf5 {
     const qni_entry *entry;
 };
 
-/* ---- errors and types ---------------------------------------------------------------------- */
+/* ---- errors and types ------------------------------------------------------------------------ */
 
 typedef struct reason {
     char text[200];
@@ -88,7 +88,7 @@ static int file_shape(const qn_tensor *t, hsize_t shape[QN_MAX_DIMS]) {
 
 static bool is_empty(const qni_entry *e) { return qn_tensor_count(&e->t) == 0; }
 
-/* ---- session ------------------------------------------------------------------------------- */
+/* ---- session --------------------------------------------------------------------------------- */
 
 /* Neither the root nor /tensors keeps times: equal states make equal files. */
 static qn_status create_file(session *s) {
@@ -140,7 +140,7 @@ static qn_status session_close(session *s) {
     return status;
 }
 
-/* ---- writing ------------------------------------------------------------------------------- */
+/* ---- writing --------------------------------------------------------------------------------- */
 
 /* Halves the leading axes until a chunk is small enough. */
 static void chunk_shape(const qn_tensor *t, int ndim, const hsize_t *shape, hsize_t *chunk) {
@@ -190,7 +190,7 @@ qn_status qni_hdf5_write(int fd, const char *path, qni_entry *entry, int n) {
     return status != QN_OK ? qn_error_raise(&first) : closed;
 }
 
-/* ---- reading ------------------------------------------------------------------------------- */
+/* ---- reading --------------------------------------------------------------------------------- */
 
 static qn_status refuse(const session *s, const char *name, const char *expected) {
     return qn_fail(QN_ERR_FORMAT, "%s: %s: expected %s", s->path, name, expected);

@@ -27,7 +27,7 @@ enum {
     TAIL = TAIL_HEAD + (QN_SHA256_HEX - 1) + TAIL_END
 };
 
-/* ---- writing ------------------------------------------------------------------------------- */
+/* ---- writing --------------------------------------------------------------------------------- */
 
 static void add_text(qn_text *t, const char *key, const char *value) {
     qn_text_printf(t, "\"%s\": ", key);
@@ -71,7 +71,7 @@ qn_status qni_manifest_write(const qni_manifest *m, char **text, size_t *bytes) 
     return qn_text_take(&t, text);
 }
 
-/* ---- reading ------------------------------------------------------------------------------- */
+/* ---- reading --------------------------------------------------------------------------------- */
 
 static qn_status check_tail(const char *name, const char *text, size_t bytes) {
     char digest[QN_SHA256_HEX];

@@ -27,7 +27,7 @@ typedef struct qni_manifest {
 
 extern const char *const qni_file_name[QNI_FILES]; /* "model.h5", "state.h5" */
 
-/* ---- checkpoint_entry.c ---- */
+/* ---- checkpoint_entry.c ---------------------------------------------------------------------- */
 
 /* Sorted entries of both lists in m->entry (qn_alloc'ed) and m->first. Refuses bad or repeated
  * names and tensors that are not contiguous. Digests are left empty. */
@@ -38,7 +38,7 @@ bool qni_name_is_good(const char *name);
 /* The digest that qn_checkpoint_digest promises, from entries whose xxh3 is set. */
 qn_status qni_digest(const qni_manifest *m, char digest[QN_DIGEST_SIZE]) QN_CHECKED;
 
-/* ---- checkpoint_manifest.c ---- */
+/* ---- checkpoint_manifest.c ------------------------------------------------------------------- */
 
 enum { QNI_MANIFEST_MAX = 64 << 20 };
 
@@ -47,7 +47,7 @@ qn_status qni_manifest_write(const qni_manifest *m, char **text, size_t *bytes) 
 qn_status qni_manifest_parse(qn_setup *arena, const char *name, const char *text, size_t bytes,
                              qni_manifest *m) QN_CHECKED;
 
-/* ---- checkpoint_device.c: HDF5's low-level file over a descriptor of ours ---- */
+/* ---- checkpoint_device.c: HDF5's low-level file over a descriptor of ours -------------------- */
 
 typedef struct qni_device {
     int fd;
@@ -62,7 +62,7 @@ typedef struct qni_device {
 qn_status qni_device_access(qni_device *d, int64_t *driver_id, int64_t *access_id) QN_CHECKED;
 void qni_device_release(int64_t driver_id, int64_t access_id);
 
-/* ---- checkpoint_hdf5.c ---- */
+/* ---- checkpoint_hdf5.c ----------------------------------------------------------------------- */
 
 /* Writes entries [0, n) into the empty file fd. Their xxh3 is set on the way. */
 qn_status qni_hdf5_write(int fd, const char *path, qni_entry *entry, int n) QN_CHECKED;
@@ -76,7 +76,7 @@ qn_status qni_hdf5_open(int fd, const char *path, int64_t bytes, const qni_entry
 qn_status qni_hdf5_read(qni_hdf5 *h, int i, void *data) QN_CHECKED;
 void qni_hdf5_close(qni_hdf5 *h);
 
-/* ---- checkpoint.c, for its neighbours ---- */
+/* ---- checkpoint.c, for its neighbours -------------------------------------------------------- */
 
 /* Size and SHA-256 of the file behind fd, from its beginning. */
 qn_status qni_hash_file(int fd, const char *path, int64_t *bytes,

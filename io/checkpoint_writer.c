@@ -41,7 +41,7 @@ size_t qn_writer_snapshot_bytes(const qn_named *model, int n_model, const qn_nam
     return bytes;
 }
 
-/* ---- one save ------------------------------------------------------------------------------ */
+/* ---- one save -------------------------------------------------------------------------------- */
 
 static qn_status tidy(const qn_writer *w) {
     if (w->best_step >= 0) QN_TRY(qn_checkpoint_mark_best(w->run_dir, w->best_step));
@@ -78,7 +78,7 @@ static void *writer_main(void *argument) {
     return NULL;
 }
 
-/* ---- texts of a save ----------------------------------------------------------------------- */
+/* ---- texts of a save ------------------------------------------------------------------------- */
 
 static void drop_texts(qn_checkpoint_info *i) {
     const char *texts[] = {i->run_id, i->state, i->metadata, i->config_digest, i->build_id};
@@ -103,7 +103,7 @@ static qn_status copy_info(qn_checkpoint_info *to, const qn_checkpoint_info *fro
     return copy_text(&to->build_id, from->build_id);
 }
 
-/* ---- life ---------------------------------------------------------------------------------- */
+/* ---- life ------------------------------------------------------------------------------------ */
 
 static void destroy(qn_writer *w) {
     if (w->source != w->live) qn_free((void *)(uintptr_t)w->source);

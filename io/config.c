@@ -10,7 +10,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-/* ---- files ------------------------------------------------------------------------------- */
+/* ---- files ----------------------------------------------------------------------------------- */
 
 typedef struct layer { /* a file being read, and the one that extends it */
     const struct layer *user;
@@ -67,7 +67,7 @@ static bool directory_of(const char *path, char out[PATH_MAX]) {
     return realpath(name, out) != NULL;
 }
 
-/* ---- layers ------------------------------------------------------------------------------ */
+/* ---- layers ---------------------------------------------------------------------------------- */
 
 static qn_status apply_file(qn_config *c, const char *path, const layer *user, const cJSON *at);
 
@@ -139,7 +139,7 @@ static qn_status apply_file(qn_config *c, const char *path, const layer *user, c
     return status;
 }
 
-/* ---- loading ----------------------------------------------------------------------------- */
+/* ---- loading --------------------------------------------------------------------------------- */
 
 static qn_status create(const char *name, qn_config **out) {
     qn_config *c = qn_alloc(sizeof *c, "a configuration");
@@ -240,7 +240,7 @@ void qn_config_free(qn_config *c) {
     qn_free(c);
 }
 
-/* ---- reading ----------------------------------------------------------------------------- */
+/* ---- reading --------------------------------------------------------------------------------- */
 
 /* Row with a slot whose name is the first `length` bytes of key; -1 if there is none. */
 static int slot_row(const char *key, size_t length) {

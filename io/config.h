@@ -18,7 +18,7 @@
 
 typedef struct qn_config qn_config;
 
-/* ---- loading (config.c) ------------------------------------------------------------------ */
+/* ---- loading (config.c) ---------------------------------------------------------------------- */
 
 /* Reads a configuration file (at most 1 MiB, comments allowed) and what it extends, then the
  * assignments "a.b=v" of `sets`. v is JSON; a bare word is a string where the key takes one; null
@@ -39,7 +39,7 @@ qn_status qn_config_load_text(const char *name, const char *text, size_t length,
                               qn_config **out, char **diagnostics) QN_CHECKED;
 void qn_config_free(qn_config *c); /* NULL is legal */
 
-/* ---- reading ----------------------------------------------------------------------------- */
+/* ---- reading --------------------------------------------------------------------------------- */
 
 /* Keys are dotted; elements of arrays by index: "optimizer.groups.0.match", "optimizer.betas.1",
  * "data.path.0". Values are checked and defaults filled in, so these do not fail: a key without a
@@ -53,7 +53,7 @@ double qn_config_number(const qn_config *c, const char *key);
 const char *qn_config_string(const qn_config *c, const char *key);
 int64_t qn_config_count(const qn_config *c, const char *key); /* elements of an array */
 
-/* ---- writing (config_show.c); *out is freed with qn_free --------------------------------- */
+/* ---- writing (config_show.c); *out is freed with qn_free ------------------------------------- */
 
 /* All values as plain JSON. Loading it gives the same configuration, from any directory. */
 qn_status qn_config_resolved(const qn_config *c, char **out) QN_CHECKED;
@@ -70,7 +70,7 @@ typedef struct qn_config_changes {
 qn_status qn_config_diff(const qn_config *before, const qn_config *after,
                          qn_config_changes *out) QN_CHECKED;
 
-/* ---- from the table of keys (config_schema.c, config_docs.c, config_templates.c) --------- */
+/* ---- from the table of keys (config_schema.c, config_docs.c, config_templates.c) ------------- */
 
 /* JSON Schema (draft-07) of the whole configuration, or of one key or section. QN_ERR_USAGE for a
  * key that does not exist, with the nearest one in the message. field may be NULL. */

@@ -10,7 +10,7 @@
 
 enum { KEY_MAX = 256 };
 
-/* ---- strings ----------------------------------------------------------------------------- */
+/* ---- strings --------------------------------------------------------------------------------- */
 
 /* Tells of a wrong ${...} at `s` inside the string `value`. */
 static void refuse_variable(qn_config *c, const char *key, const cJSON *value, const char *name,
@@ -144,7 +144,7 @@ static bool parse_bytes(const char *s, int64_t *out) {
     return false;
 }
 
-/* ---- one value --------------------------------------------------------------------------- */
+/* ---- one value ------------------------------------------------------------------------------- */
 
 /* What stands in the file, cut to 40 bytes; strings are called so where none is expected. */
 static void found_text(const cJSON *value, bool textual, char *text, size_t size) {
@@ -301,7 +301,7 @@ qn_status qni_check_value(qn_config *c, int row, const char *key, cJSON *value,
     return QN_OK;
 }
 
-/* ---- objects ----------------------------------------------------------------------------- */
+/* ---- objects --------------------------------------------------------------------------------- */
 
 static void join(char *out, size_t size, const char *prefix, const char *name) {
     snprintf(out, size, "%s%s%.*s", prefix, *prefix ? "." : "", 120, name);

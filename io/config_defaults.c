@@ -7,7 +7,7 @@
 #include <stdio.h>
 #include <string.h>
 
-/* ---- nodes ------------------------------------------------------------------------------- */
+/* ---- nodes ----------------------------------------------------------------------------------- */
 
 static qn_status put_json(qn_config *c, int row, const char *json) {
     qn_json_options options = {.name = "default"};
@@ -64,7 +64,7 @@ static qn_status put_string(qn_config *c, const char *key, const char *v) {
     return n.item.valuestring ? put_node(c, row, &n) : QN_ERR_OOM;
 }
 
-/* ---- computed defaults ------------------------------------------------------------------- */
+/* ---- computed defaults ----------------------------------------------------------------------- */
 
 static bool set(const qn_config *c, const char *key) { return qn_config_is_set(c, key); }
 
@@ -141,7 +141,7 @@ static qn_status fill_training(qn_config *c) {
     return put_bool(c, "early_stopping.enabled", stop);
 }
 
-/* ---- all of them ------------------------------------------------------------------------- */
+/* ---- all of them ----------------------------------------------------------------------------- */
 
 /* A stated key without a meaning under the present choices would be ignored silently: an error. */
 static void refuse_meaningless(qn_config *c, int row) {

@@ -4,7 +4,7 @@
 #include <stdio.h>
 #include <string.h>
 
-/* ---- reference page ---------------------------------------------------------------------- */
+/* ---- reference page -------------------------------------------------------------------------- */
 
 static void add_row(qn_text *t, const qni_key *k) {
     char text[512];
@@ -69,7 +69,7 @@ qn_status qn_config_reference(char **out) {
     return qn_text_take(&t, out);
 }
 
-/* ---- bash completion --------------------------------------------------------------------- */
+/* ---- bash completion ------------------------------------------------------------------------- */
 
 /* A bash `case` with the values each key can take, as far as they can be listed. */
 static void add_values(qn_text *t) {

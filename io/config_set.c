@@ -19,7 +19,7 @@ static void refuse_key(const assignment *a, const char *hint, const char *messag
     qni_report_at(a->c, a->source, 0, a->key_length, a->key, hint, "%s", message);
 }
 
-/* ---- the value --------------------------------------------------------------------------- */
+/* ---- the value ------------------------------------------------------------------------------- */
 
 /* Lets a parsed value stand in the whole assignment instead of in its right-hand side. */
 static void rebase(cJSON *item, const qn_json_source *source, size_t shift) {
@@ -63,7 +63,7 @@ static qn_status parse_value(assignment *a, const char *text, bool textual) {
     return a->value ? QN_OK : QN_ERR_OOM;
 }
 
-/* ---- elements of arrays ------------------------------------------------------------------ */
+/* ---- elements of arrays ---------------------------------------------------------------------- */
 
 static cJSON *new_node(const assignment *a, int type) {
     qn_json_node *n = qn_setup_alloc(a->c->arena, sizeof *n);
@@ -162,7 +162,7 @@ static qn_status assign_element(assignment *a, int row, const char *index, int m
                       : set_member(a, row, member, c->slot[row], old);
 }
 
-/* ---- the key ----------------------------------------------------------------------------- */
+/* ---- the key --------------------------------------------------------------------------------- */
 
 /* If the key has an index, cuts it there and gives the array's row and the index. */
 static int array_row(const assignment *a, char *prefix, size_t size, const char **index) {

@@ -9,7 +9,7 @@
 
 enum { COMMENT_COLUMN = 48 };
 
-/* ---- values ------------------------------------------------------------------------------ */
+/* ---- values ---------------------------------------------------------------------------------- */
 
 /* As qn_json_write on one line, except that "${" is written so that loading does not expand it. */
 static void write_value(qn_text *t, const cJSON *item) {
@@ -72,7 +72,7 @@ static void write_origin(qn_text *t, const qn_config *c, int row, size_t line_st
     }
 }
 
-/* ---- sections ---------------------------------------------------------------------------- */
+/* ---- sections -------------------------------------------------------------------------------- */
 
 static bool shown(const qn_config *c, int row) {
     const qni_key *k = &qni_keys[row];
@@ -121,7 +121,7 @@ static qn_status write_config(const qn_config *c, bool origins, char **out) {
 qn_status qn_config_resolved(const qn_config *c, char **out) { return write_config(c, false, out); }
 qn_status qn_config_show(const qn_config *c, char **out) { return write_config(c, true, out); }
 
-/* ---- differences ------------------------------------------------------------------------- */
+/* ---- differences ----------------------------------------------------------------------------- */
 
 static qn_status value_text(const qn_config *c, int row, char **out) {
     qn_text t = {0};

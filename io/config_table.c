@@ -9,7 +9,7 @@
 
 enum { NAME_MAX_BYTES = 128 };
 
-/* ---- looking up -------------------------------------------------------------------------- */
+/* ---- looking up ------------------------------------------------------------------------------ */
 
 /* "a.groups.0.lr" becomes "a.groups[].lr". False if the result is longer than any key. */
 static bool pattern_of(const char *name, char *out, size_t size) {
@@ -64,7 +64,7 @@ bool qni_key_is_textual(const qni_key *k) {
            k->type == QNI_PATH;
 }
 
-/* ---- guessing ---------------------------------------------------------------------------- */
+/* ---- guessing -------------------------------------------------------------------------------- */
 
 void qni_choice_suggest(const char *choices, const char *found, char *hint, size_t size) {
     int best = qni_spelling_tolerance(strlen(found)) + 1;
@@ -118,7 +118,7 @@ void qni_key_suggest(const char *key, char *hint, size_t size) {
     if (found >= 0) snprintf(hint, size, "did you mean `%s`?", qni_keys[found].name);
 }
 
-/* ---- telling ----------------------------------------------------------------------------- */
+/* ---- telling --------------------------------------------------------------------------------- */
 
 qni_interval qni_range_parse(const char *range) {
     qni_interval r = {-INFINITY, INFINITY, false, false};

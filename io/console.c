@@ -43,7 +43,7 @@ static void paint(console *c, const char *code) {
     if (c->color) qn_text_add(&c->out, code);
 }
 
-/* ---- the bar -------------------------------------------------------------------------------- */
+/* ---- the bar --------------------------------------------------------------------------------- */
 
 static int terminal_width(int fd) {
     struct winsize size;
@@ -106,7 +106,7 @@ static void console_progress(void *self, const qn_record *r) {
     flush(c);
 }
 
-/* ---- lines ---------------------------------------------------------------------------------- */
+/* ---- lines ----------------------------------------------------------------------------------- */
 
 static const char *event_color(qn_event event) {
     switch (event) {

@@ -41,7 +41,7 @@ static void write_row(file_sink *s, const qn_record *r) {
     qni_rows_write(&s->file, &s->row, s->pace.step);
 }
 
-/* ---- train.log ------------------------------------------------------------------------------ */
+/* ---- train.log ------------------------------------------------------------------------------- */
 
 static void log_emit(void *self, qn_event event, const qn_record *r, const char *text) {
     file_sink *s = self;
@@ -56,7 +56,7 @@ qn_status qn_sink_log(const char *path, const qn_log_options *o, const qn_sink *
     return sink_create(path, o, notices, log_emit, out);
 }
 
-/* ---- metrics.jsonl -------------------------------------------------------------------------- */
+/* ---- metrics.jsonl --------------------------------------------------------------------------- */
 
 static void jsonl_emit(void *self, qn_event event, const qn_record *r, const char *text) {
     static const char *const text_key[] = {
@@ -87,7 +87,7 @@ qn_status qn_sink_jsonl(const char *path, const qn_sink *notices, qn_sink *out) 
     return sink_create(path, NULL, notices, jsonl_emit, out);
 }
 
-/* ---- summary -------------------------------------------------------------------------------- */
+/* ---- summary --------------------------------------------------------------------------------- */
 
 char *qn_summary_text(const qn_record *end, const char *report_path) {
     const double none = (double)NAN;

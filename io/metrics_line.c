@@ -11,7 +11,7 @@ double qni_wall_clock(void) {
     return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
 }
 
-/* ---- pace ----------------------------------------------------------------------------------- */
+/* ---- pace ------------------------------------------------------------------------------------ */
 
 void qni_pace_init(qni_pace *p, const qn_log_options *o) {
     double none = (double)NAN;
@@ -61,7 +61,7 @@ double qni_pace_seconds_left(const qni_pace *p) {
     return (p->o.clock() - p->first_time) / (double)done * (double)left;
 }
 
-/* ---- figures -------------------------------------------------------------------------------- */
+/* ---- figures --------------------------------------------------------------------------------- */
 
 void qni_line_duration(qn_text *t, double seconds) {
     if (!(seconds >= 0) || seconds > 1e10) {
@@ -101,7 +101,7 @@ void qni_line_number(qn_text *t, double v) {
     }
 }
 
-/* ---- parts of the progress line ------------------------------------------------------------- */
+/* ---- parts of the progress line -------------------------------------------------------------- */
 
 static void part_epoch(qn_text *t, const qni_pace *p) {
     if (p->o.total_epochs > 0) {
@@ -163,7 +163,7 @@ void qni_line_part(qn_text *t, const qni_pace *p, qni_part part) {
     }
 }
 
-/* ---- events --------------------------------------------------------------------------------- */
+/* ---- events ---------------------------------------------------------------------------------- */
 
 static void words_train(qn_text *t, const qni_pace *p) {
     static const qni_part parts[] = {QNI_PART_EPOCH, QNI_PART_LOSS,  QNI_PART_RATE,

@@ -8,7 +8,7 @@
 #include <math.h>
 #include <string.h>
 
-/* ---- facts ---------------------------------------------------------------------------------- */
+/* ---- facts ----------------------------------------------------------------------------------- */
 
 typedef struct collector {
     qn_setup *arena;
@@ -92,7 +92,7 @@ const qni_fact *qni_facts_find(const qni_facts *f, const char *key) {
     return NULL;
 }
 
-/* ---- history -------------------------------------------------------------------------------- */
+/* ---- history --------------------------------------------------------------------------------- */
 
 static qni_series *find_series(const qni_history *h, const char *key) {
     for (int i = 0; i < h->n_series; i++) {

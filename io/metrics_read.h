@@ -5,7 +5,7 @@
 
 #include "engine/engine.h"
 
-/* ---- facts: a JSON text as dotted keys ------------------------------------------------------ */
+/* ---- facts: a JSON text as dotted keys ------------------------------------------------------- */
 
 typedef enum qni_fact_kind { QNI_FACT_TEXT, QNI_FACT_NUMBER, QNI_FACT_BOOL } qni_fact_kind;
 
@@ -27,7 +27,7 @@ qn_status qni_facts_parse(qn_setup *arena, const char *name, const char *json, s
                           qni_facts *out) QN_CHECKED;
 const qni_fact *qni_facts_find(const qni_facts *f, const char *key); /* NULL if absent */
 
-/* ---- history: metrics.jsonl as series ------------------------------------------------------- */
+/* ---- history: metrics.jsonl as series -------------------------------------------------------- */
 
 typedef struct qni_series { /* steps strictly increase; values may be non-finite */
     const char *key;

@@ -12,7 +12,7 @@ void qni_text_clear(qn_text *t) {
     if (t->data) t->data[0] = '\0';
 }
 
-/* ---- numbers -------------------------------------------------------------------------------- */
+/* ---- numbers --------------------------------------------------------------------------------- */
 
 /* uselocale changes this thread only. The C library hands out "C" without allocating. */
 static int print_v(char *buffer, size_t size, const char *format, va_list args) {
@@ -47,7 +47,7 @@ void qni_text_printf(qn_text *t, const char *format, ...) {
     va_end(again);
 }
 
-/* ---- text from outside ---------------------------------------------------------------------- */
+/* ---- text from outside ----------------------------------------------------------------------- */
 
 /* Bytes of the valid UTF-8 character at s, 0 if there is none (RFC 3629: no overlong forms, no
  * surrogates, nothing past U+10FFFF). The terminating '\0' stops every look-ahead. */

@@ -21,7 +21,7 @@ typedef struct report {
     qn_text page;
 } report;
 
-/* ---- gathering ------------------------------------------------------------------------------ */
+/* ---- gathering ------------------------------------------------------------------------------- */
 
 /* A run without the file has no such facts; a file that cannot be read is a note in the report. */
 static qn_status load_facts(report *r, const char *run_dir, const char *name, char **text,
@@ -53,7 +53,7 @@ static const char *fact_text(const qni_facts *f, const char *key, const char *ab
     return fact ? fact->text : absent;
 }
 
-/* ---- verdict -------------------------------------------------------------------------------- */
+/* ---- verdict --------------------------------------------------------------------------------- */
 
 /* The loss of guessing, where the configuration tells the number of classes of a cross-entropy. */
 static double chance_loss(const qni_facts *config) {
@@ -94,7 +94,7 @@ static qn_status add_verdict(report *r) {
     return QN_OK;
 }
 
-/* ---- figures -------------------------------------------------------------------------------- */
+/* ---- figures --------------------------------------------------------------------------------- */
 
 static double last_of(const report *r, const char *key) {
     return qni_series_last(qni_history_find(&r->history, key));
@@ -149,7 +149,7 @@ static void add_figures(report *r) {
     qn_text_add(&r->page, "</dl>\n");
 }
 
-/* ---- charts --------------------------------------------------------------------------------- */
+/* ---- charts ---------------------------------------------------------------------------------- */
 
 /* Centred moving average over a fiftieth of the points to each side, fewer near the ends;
  * non-finite points are left out. Both ends of the window only ever move forward. NULL without
@@ -261,7 +261,7 @@ static void add_charts(report *r) {
     qn_text_add(&r->page, "</div>\n");
 }
 
-/* ---- tables --------------------------------------------------------------------------------- */
+/* ---- tables ---------------------------------------------------------------------------------- */
 
 static void add_number(qn_text *t, const qni_series *s, int64_t i, bool with_step) {
     qn_text_add(t, "<td class=\"n\">");
@@ -362,7 +362,7 @@ static void add_notes(report *r) {
     qn_text_add(t, "</table></div>\n");
 }
 
-/* ---- the whole ------------------------------------------------------------------------------ */
+/* ---- the whole ------------------------------------------------------------------------------- */
 
 static qn_status write_page(report *r, const char *run_dir) {
     qn_text *t = &r->page;

@@ -11,7 +11,7 @@
  * be read are left out and counted in the report. QN_ERR_IO without metrics.jsonl. */
 qn_status qn_report_write(const char *run_dir) QN_CHECKED;
 
-/* ---- the verdict ---------------------------------------------------------------------------- */
+/* ---- the verdict ----------------------------------------------------------------------------- */
 
 typedef enum qn_verdict {
     QN_VERDICT_NOT_ENOUGH_DATA,

@@ -38,7 +38,7 @@ static bool ends_with(const char *text, const char *end) {
 
 static bool is_dot(const char *name) { return strcmp(name, ".") == 0 || strcmp(name, "..") == 0; }
 
-/* ---- run.id -------------------------------------------------------------------------------- */
+/* ---- run.id ---------------------------------------------------------------------------------- */
 
 static bool is_word(const char *text) {
     for (; *text; text++) {
@@ -89,7 +89,7 @@ static qn_status begin_run(qn_run_dir *r, const char *identity) {
     return qn_file_replace(path, text, (size_t)n);
 }
 
-/* ---- contents ------------------------------------------------------------------------------ */
+/* ---- contents -------------------------------------------------------------------------------- */
 
 /* Is there anything but what an open that died before run.id leaves? */
 static qn_status is_empty(const char *path, bool *empty) {
@@ -131,7 +131,7 @@ static qn_status remove_run(const char *path) {
     return QN_OK;
 }
 
-/* ---- lock ---------------------------------------------------------------------------------- */
+/* ---- lock ------------------------------------------------------------------------------------ */
 
 /* flock, because it ends with the process however that ends; the file's text only says who has it.
  * The file is never unlinked: a second process could hold a lock on the unlinked one. */
@@ -154,7 +154,7 @@ static qn_status take_lock(qn_run_dir *r) {
     return qn_file_write(r->lock, text, (size_t)n, path);
 }
 
-/* ---- open ---------------------------------------------------------------------------------- */
+/* ---- open ------------------------------------------------------------------------------------ */
 
 static qn_status check_name(const char *name) {
     static const char allowed[] =
@@ -253,7 +253,7 @@ const char *qn_run_dir_id(const qn_run_dir *r) { return r->id; }
 const char *qn_run_dir_identity(const qn_run_dir *r) { return r->identity; }
 bool qn_run_dir_is_new(const qn_run_dir *r) { return r->is_new; }
 
-/* ---- finding ------------------------------------------------------------------------------- */
+/* ---- finding --------------------------------------------------------------------------------- */
 
 /* Is `entry` NAME-YYYYmmdd-HHMMSS[-n]? The stamp as a number and n order the runs. */
 static bool parse_stamp(const char *entry, const char *name, int64_t *stamp, int64_t *n) {

@@ -15,7 +15,7 @@ typedef struct frame { /* what the axes show */
     int64_t gaps;
 } frame;
 
-/* ---- ranges and ticks ----------------------------------------------------------------------- */
+/* ---- ranges and ticks ------------------------------------------------------------------------ */
 
 double qn_svg_tick(double range, int most) {
     double least = range / most, power = pow(10, floor(log10(least)));
@@ -104,7 +104,7 @@ static void add_tick_label(qn_text *t, double v, double step, double largest) {
     }
 }
 
-/* ---- thinning ------------------------------------------------------------------------------- */
+/* ---- thinning -------------------------------------------------------------------------------- */
 
 int64_t qn_svg_thin(int64_t n, const double *value, int64_t bins, int64_t *kept) {
     int64_t k = 0;
@@ -124,7 +124,7 @@ int64_t qn_svg_thin(int64_t n, const double *value, int64_t bins, int64_t *kept)
     return k;
 }
 
-/* ---- elements ------------------------------------------------------------------------------- */
+/* ---- elements -------------------------------------------------------------------------------- */
 
 static double x_share(const frame *f, double step) {
     return (step - f->x_low) / (f->x_high - f->x_low);

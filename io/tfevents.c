@@ -31,7 +31,7 @@ typedef struct tfevents {
     int64_t step;
 } tfevents;
 
-/* ---- events --------------------------------------------------------------------------------- */
+/* ---- events ---------------------------------------------------------------------------------- */
 
 static void event_begin(tfevents *w) {
     qni_record_begin(&w->record);
@@ -102,7 +102,7 @@ static qn_status write_config_text(tfevents *w, const char *json) {
     return status;
 }
 
-/* ---- hyper-parameters ----------------------------------------------------------------------- */
+/* ---- hyper-parameters ------------------------------------------------------------------------ */
 
 /* A value whose metadata alone carries the content: the plugin reads nothing else. */
 static void hparams_begin(tfevents *w, const char *tag, int field, size_t opened[6]) {
@@ -188,7 +188,7 @@ done:
     return status;
 }
 
-/* ---- the sink ------------------------------------------------------------------------------- */
+/* ---- the sink -------------------------------------------------------------------------------- */
 
 static void tfevents_emit(void *self, qn_event event, const qn_record *r, const char *text) {
     tfevents *w = self;

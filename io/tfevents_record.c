@@ -8,7 +8,7 @@
 
 enum { HEAD = 12, TAIL = 4 }; /* u64 length + u32 checksum; u32 checksum */
 
-/* ---- CRC-32C -------------------------------------------------------------------------------- */
+/* ---- CRC-32C --------------------------------------------------------------------------------- */
 
 /* Remainders of the 16 half-bytes for the reflected polynomial 0x82F63B78. */
 static const uint32_t half_byte[16] = {
@@ -51,7 +51,7 @@ uint32_t qn_crc32c_masked(const void *bytes, size_t n) {
     return ((crc >> 15) | (crc << 17)) + 0xA282EAD8u;
 }
 
-/* ---- little endian -------------------------------------------------------------------------- */
+/* ---- little endian --------------------------------------------------------------------------- */
 
 static void put_le(char *p, uint64_t v, int bytes) {
     for (int i = 0; i < bytes; i++) p[i] = (char)(unsigned char)(v >> (8 * i));
@@ -63,7 +63,7 @@ static uint64_t get_le(const char *p, int bytes) {
     return v;
 }
 
-/* ---- protobuf ------------------------------------------------------------------------------- */
+/* ---- protobuf -------------------------------------------------------------------------------- */
 
 enum { WIRE_VARINT = 0, WIRE_64 = 1, WIRE_BYTES = 2, WIRE_32 = 5, VARINT_MAX = 10 };
 
@@ -128,7 +128,7 @@ void qni_pb_close(qn_text *t, size_t opened) {
     memcpy(t->data + opened, bytes, n);
 }
 
-/* ---- records -------------------------------------------------------------------------------- */
+/* ---- records --------------------------------------------------------------------------------- */
 
 void qni_record_begin(qn_text *t) {
     qni_text_clear(t);

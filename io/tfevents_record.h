@@ -4,7 +4,7 @@
 
 #include "io/text_buffer.h"
 
-/* ---- protobuf: fields appended to a message in a buffer ------------------------------------- */
+/* ---- protobuf: fields appended to a message in a buffer -------------------------------------- */
 
 void qni_pb_int(qn_text *t, int field, int64_t v);
 void qni_pb_float(qn_text *t, int field, float v);
@@ -14,7 +14,7 @@ void qni_pb_string(qn_text *t, int field, const char *s); /* made valid UTF-8 */
 size_t qni_pb_open(qn_text *t, int field);
 void qni_pb_close(qn_text *t, size_t opened);
 
-/* ---- records -------------------------------------------------------------------------------- */
+/* ---- records --------------------------------------------------------------------------------- */
 
 void qni_record_begin(qn_text *t); /* empties the buffer; the payload is appended next */
 void qni_record_end(qn_text *t);   /* adds length and checksums around it */

@@ -12,7 +12,8 @@
 #include "kernels/attrs.h"
 #include "kernels/cuda.h"
 
-#define QN_DEV static __device__ __forceinline__
+#define QN_DEV        static __device__ __forceinline__
+#define QN_DEV_MEMBER __device__ __forceinline__
 
 typedef __nv_bfloat16 bf16;
 

@@ -3,7 +3,20 @@
 
 #include <string.h>
 
-static const qn_cuda_body *const tables[] = {NULL};
+#ifdef QUERN_CUDA
+extern const qn_cuda_body qn_cuda_elementwise[], qn_cuda_shape[], qn_cuda_activation[],
+    qn_cuda_dropout[];
+#endif
+
+static const qn_cuda_body *const tables[] = {
+#ifdef QUERN_CUDA
+    qn_cuda_elementwise,
+    qn_cuda_shape,
+    qn_cuda_activation,
+    qn_cuda_dropout,
+#endif
+    NULL,
+};
 
 const qn_cuda_body *qn_cuda_find(const char *op) {
     for (const qn_cuda_body *const *table = tables; *table; table++) {

@@ -25,7 +25,7 @@ void qn_assert_close(double got, double want, double tol, const char *what) {
     if (!ok) fail_msg("%s: got %.17g, expected %.17g within %g", what, got, want, tol);
 }
 
-/* ---- files ------------------------------------------------------------------------------ */
+/* ---- files ----------------------------------------------------------------------------------- */
 
 const char *qn_test_data_beside(const char *source_dir, const char *relative) {
     static _Thread_local char paths[4][4096];
@@ -63,7 +63,7 @@ void qn_test_dir_remove(char *dir) {
     qn_free(dir);
 }
 
-/* ---- digest ----------------------------------------------------------------------------- */
+/* ---- digest ---------------------------------------------------------------------------------- */
 
 uint64_t qn_hash_tensor(const qn_tensor *t) {
     int64_t head[2 + QN_MAX_DIMS] = {(int64_t)t->dtype, t->ndim};

@@ -8,7 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* ---- operands --------------------------------------------------------------------------- */
+/* ---- operands -------------------------------------------------------------------------------- */
 
 enum { GUARD = 64, GUARD_BYTE = 0xA5, ROW_GAP = 3 };
 
@@ -87,7 +87,7 @@ void qni_operands_free(qni_operands *s) {
     for (int i = 0; i < QN_MAX_IN; i++) qni_operand_free(&s->in[i]);
 }
 
-/* ---- one run ---------------------------------------------------------------------------- */
+/* ---- one run --------------------------------------------------------------------------------- */
 
 typedef struct run_options {
     qn_device device;
@@ -226,7 +226,7 @@ static void execute(const qn_case *c, const qni_operands *in, const run_options 
     qni_operands_free(&copy);
 }
 
-/* ---- comparison ------------------------------------------------------------------------- */
+/* ---- comparison ------------------------------------------------------------------------------ */
 
 static double rounded(double v, qn_dtype dt) {
     double storage = 0;
@@ -280,7 +280,7 @@ static void compare_bits(const qn_case *c, const char *what, const run_result *a
     }
 }
 
-/* ---- the checks ------------------------------------------------------------------------- */
+/* ---- the checks ------------------------------------------------------------------------------ */
 
 /* Sharing is possible when the output fits the input exactly. */
 static bool can_share(const qn_case *c, const qni_operands *in, const run_result *r, int slot) {

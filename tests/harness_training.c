@@ -10,7 +10,7 @@
 enum { TRAIN_ROWS = 24, VAL_ROWS = 10, ROWS = TRAIN_ROWS + VAL_ROWS };
 enum { FEATURES = 6, CLASSES = 3, TIME = 8, VOCAB = 13 };
 
-/* ---- data ------------------------------------------------------------------------------- */
+/* ---- data ------------------------------------------------------------------------------------ */
 
 static size_t row_bytes(const qn_field *f) {
     qn_tensor row = qn_tensor_make(NULL, f->dtype, f->ndim, f->shape);
@@ -89,7 +89,7 @@ static void make_language(qn_rig *r) {
     r->data.source.classes = VOCAB;
 }
 
-/* ---- the rig ---------------------------------------------------------------------------- */
+/* ---- the rig --------------------------------------------------------------------------------- */
 
 void qn_rig_defaults(qn_rig *r, const char *type) {
     bool mlp = strcmp(type, "mlp") == 0, gpt2 = strcmp(type, "gpt2") == 0;
@@ -196,7 +196,7 @@ uint64_t qn_rig_digest(const qn_rig *r) {
     return digest;
 }
 
-/* ---- what a run did --------------------------------------------------------------------- */
+/* ---- what a run did -------------------------------------------------------------------------- */
 
 void qn_log_line(qn_log *l, const char *format, ...) {
     size_t used = strlen(l->text);
@@ -295,7 +295,7 @@ void qn_vault_free(qn_vault *v) {
     v->n = 0;
 }
 
-/* ---- bad data --------------------------------------------------------------------------- */
+/* ---- bad data -------------------------------------------------------------------------------- */
 
 static qn_status fetch_poisoned(void *self, qn_split split, int64_t position, int64_t count,
                                 void *const *dst, int64_t *labels) {

@@ -42,7 +42,7 @@ qn_status qn_rig_step(qn_rig *r, int64_t step, double lr, qn_step_report *report
  * optimizer and guard state. */
 uint64_t qn_rig_digest(const qn_rig *r);
 
-/* ---- what a run did --------------------------------------------------------------------- */
+/* ---- what a run did -------------------------------------------------------------------------- */
 
 /* The events of a run in order, one line each: "train 3", "eval 4", "save 4", "note 5: text",
  * "load 4", "finish", "end 8: text". Comparing `text` compares the order of everything. */
@@ -72,7 +72,7 @@ qn_saver qn_vault_saver(qn_vault *v);
 void qn_vault_load(const qn_vault *v, int i, qn_session *s, qn_progress *p, qn_stopper *st);
 void qn_vault_free(qn_vault *v);
 
-/* ---- bad data --------------------------------------------------------------------------- */
+/* ---- bad data -------------------------------------------------------------------------------- */
 
 /* Multiplies the first feature of one train sample, counted from the start of training, by a
  * factor: NaN, or large enough for a spike. Stands before the rig's source until the rig's end. */

@@ -104,7 +104,7 @@ static void flip_bit(const char *path, long offset, int bit) {
     assert_int_equal(fclose(f), 0);
 }
 
-/* ---- round trip ---------------------------------------------------------------------------- */
+/* ---- round trip ------------------------------------------------------------------------------ */
 
 static void test_round_trip(void **state) {
     (void)state;
@@ -237,7 +237,7 @@ static void test_bad_arguments(void **state) {
     qn_test_dir_remove(dir);
 }
 
-/* ---- what a load refuses ------------------------------------------------------------------- */
+/* ---- what a load refuses --------------------------------------------------------------------- */
 
 static void test_model_differs(void **state) {
     (void)state;
@@ -309,7 +309,7 @@ static void test_set_aside(void **state) {
     qn_test_dir_remove(dir);
 }
 
-/* ---- retention ----------------------------------------------------------------------------- */
+/* ---- retention ------------------------------------------------------------------------------- */
 
 static int count_steps(const char *dir, int64_t newest) {
     int64_t *steps;
@@ -357,7 +357,7 @@ static void test_best_link(void **state) {
     qn_test_dir_remove(dir);
 }
 
-/* ---- writer -------------------------------------------------------------------------------- */
+/* ---- writer ---------------------------------------------------------------------------------- */
 
 /* Tensors that change right after submit: the checkpoint holds what they were. */
 static void run_writer(bool asynchronous) {
@@ -448,7 +448,7 @@ static void test_writer_error(void **state) {
     qn_test_dir_remove(dir);
 }
 
-/* ---- inspect ------------------------------------------------------------------------------- */
+/* ---- inspect --------------------------------------------------------------------------------- */
 
 static void test_inspect(void **state) {
     (void)state;

@@ -7,7 +7,7 @@
 #include <stdio.h>
 #include <string.h>
 
-/* ---- HDF5 files that are not ours, behind a manifest that says they are -------------------- */
+/* ---- HDF5 files that are not ours, behind a manifest that says they are ---------------------- */
 
 typedef void spoil(hid_t file, hid_t tensors);
 
@@ -182,7 +182,7 @@ static void test_foreign_hdf5(void **state) {
     }
 }
 
-/* ---- manifest ------------------------------------------------------------------------------ */
+/* ---- manifest -------------------------------------------------------------------------------- */
 
 /* Every edit that keeps the manifest's own digest right must still be refused by the parser. */
 static void test_manifest_refusals(void **state) {

@@ -9,7 +9,7 @@
 
 extern char **environ;
 
-/* ---- --set ------------------------------------------------------------------------------- */
+/* ---- --set ----------------------------------------------------------------------------------- */
 
 static void test_set_values(void **state) {
     (void)state;
@@ -123,7 +123,7 @@ static void test_wrong_sets(void **state) {
     }
 }
 
-/* ---- files ------------------------------------------------------------------------------- */
+/* ---- files ----------------------------------------------------------------------------------- */
 
 static void test_extends(void **state) {
     (void)state;
@@ -259,7 +259,7 @@ static void test_variables(void **state) {
     qn_config_free(c);
 }
 
-/* ---- defaults ---------------------------------------------------------------------------- */
+/* ---- defaults -------------------------------------------------------------------------------- */
 
 static void test_defaults(void **state) {
     (void)state;
@@ -316,7 +316,7 @@ static void test_defaults(void **state) {
     qn_config_free(c);
 }
 
-/* ---- writing ----------------------------------------------------------------------------- */
+/* ---- writing --------------------------------------------------------------------------------- */
 
 static void test_resolved_is_stable(void **state) {
     (void)state;
@@ -371,7 +371,7 @@ static void test_diff(void **state) {
     qn_config_free(b);
 }
 
-/* ---- allocation failures ----------------------------------------------------------------- */
+/* ---- allocation failures --------------------------------------------------------------------- */
 
 /* What a child does while its n-th allocation fails; its exit status tells how it ended. */
 static int use_everything(const char *path) {

@@ -2,7 +2,7 @@
 #include "tests/config_helpers.h"
 #include "io/text_buffer.h"
 
-/* ---- errors ------------------------------------------------------------------------------ */
+/* ---- errors ---------------------------------------------------------------------------------- */
 
 /* One mistake each; `error` is the whole first line. */
 static const struct {

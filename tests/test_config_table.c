@@ -2,7 +2,7 @@
 #include "tests/config_helpers.h"
 #include "io/config_table.h"
 
-/* ---- the table --------------------------------------------------------------------------- */
+/* ---- the table ------------------------------------------------------------------------------- */
 
 static void test_table_is_sound(void **state) {
     (void)state;

@@ -43,7 +43,7 @@ static bool find(const session *s, const char *kind, const char *name, qn_tensor
     return qn_golden_find(s->golden, full, out);
 }
 
-/* ---- what a recording function needs ---------------------------------------------------- */
+/* ---- what a recording function needs --------------------------------------------------------- */
 
 /* A tensor of the golden file in dtype `dt`; NaN everywhere when `from` is NULL. */
 static qn_tensor make_tensor(qn_dtype dt, const qn_tensor *shape, const qn_tensor *from) {
@@ -87,7 +87,7 @@ static void give(session *s, const char *name, qn_value *v) {
     s->result[s->n_results++] = (result){name, qn_tape_keep(s->tape, v, name)};
 }
 
-/* ---- the recording functions ------------------------------------------------------------ */
+/* ---- the recording functions ----------------------------------------------------------------- */
 
 typedef void recorder(session *s);
 
@@ -226,7 +226,7 @@ static const struct {
 };
 enum { N_RECORDERS = sizeof recorders / sizeof recorders[0] };
 
-/* ---- running a case --------------------------------------------------------------------- */
+/* ---- running a case -------------------------------------------------------------------------- */
 
 static void compare(const session *s, const char *kind, const char *name, const qn_tensor *got,
                     double tol) {
@@ -341,7 +341,7 @@ static void test_op(void **state) {
     qn_golden_close(g);
 }
 
-/* ---- optimizers: several steps over storage that is updated in place --------------------- */
+/* ---- optimizers: several steps over storage that is updated in place ------------------------- */
 
 enum { MAX_SEGMENTS = 4 };
 
@@ -468,7 +468,7 @@ static void test_update(void **state) {
     qn_golden_close(g);
 }
 
-/* ---- the file itself -------------------------------------------------------------------- */
+/* ---- the file itself ------------------------------------------------------------------------- */
 
 static void test_no_case_is_ignored(void **state) {
     (void)state;

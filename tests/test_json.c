@@ -32,7 +32,7 @@ static char *round_trip(const char *text, size_t length, const qn_json_options *
     return out;
 }
 
-/* ---- accepted ---------------------------------------------------------------------------- */
+/* ---- accepted -------------------------------------------------------------------------------- */
 
 /* Written values agree with what Python's json module reads, checked when the table was made. */
 static const struct {
@@ -83,7 +83,7 @@ static void test_accepted(void **state) {
     }
 }
 
-/* ---- refused ----------------------------------------------------------------------------- */
+/* ---- refused --------------------------------------------------------------------------------- */
 
 static const struct {
     const char *text;
@@ -205,7 +205,7 @@ static void test_marked_duplicates(void **state) {
     qn_setup_free(arena);
 }
 
-/* ---- limits ------------------------------------------------------------------------------ */
+/* ---- limits ---------------------------------------------------------------------------------- */
 
 static void test_depth(void **state) {
     (void)state;
@@ -260,7 +260,7 @@ static void test_size(void **state) {
     free(text);
 }
 
-/* ---- numbers ----------------------------------------------------------------------------- */
+/* ---- numbers --------------------------------------------------------------------------------- */
 
 static void test_integers(void **state) {
     (void)state;
@@ -349,7 +349,7 @@ static void test_locale(void **state) {
     qn_setup_free(arena);
 }
 
-/* ---- positions and damage ---------------------------------------------------------------- */
+/* ---- positions and damage -------------------------------------------------------------------- */
 
 static void test_positions(void **state) {
     (void)state;

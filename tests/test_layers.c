@@ -43,7 +43,7 @@ static qn_params *declared(qn_rig *r) {
     return p;
 }
 
-/* ---- names ------------------------------------------------------------------------------ */
+/* ---- names ----------------------------------------------------------------------------------- */
 
 #define GPT2_BLOCK(n, s, r)                                                                        \
     {"blocks." n ".norm1.weight", "transformer.h." n ".ln_1.weight", {16}, false, 1},              \
@@ -176,7 +176,7 @@ static void test_mlp_names(void **state) {
     qn_rig_free(&r);
 }
 
-/* ---- sizes of published models: shapes alone, no memory ---------------------------------- */
+/* ---- sizes of published models: shapes alone, no memory -------------------------------------- */
 
 static int64_t count(const char *type, const qn_model_config *c) {
     qn_rig r;
@@ -223,7 +223,7 @@ static void test_published_sizes(void **state) {
     assert_int_equal(count("llama", &llama), 8030261248); /* Llama-3-8B */
 }
 
-/* ---- groups and refusals ---------------------------------------------------------------- */
+/* ---- groups and refusals --------------------------------------------------------------------- */
 
 static void test_projections_that_run_as_one_are_adjacent(void **state) {
     (void)state;

@@ -78,7 +78,7 @@ static qn_record train_record(int64_t step, double loss) {
     return r;
 }
 
-/* ---- records -------------------------------------------------------------------------------- */
+/* ---- records --------------------------------------------------------------------------------- */
 
 static void record_adds_replaces_and_finds(void **state) {
     (void)state;
@@ -106,7 +106,7 @@ static void record_never_overflows(void **state) {
     assert_true(qn_record_get(&r, "k47", -1) == 47);
 }
 
-/* ---- text ----------------------------------------------------------------------------------- */
+/* ---- text ------------------------------------------------------------------------------------ */
 
 static void json_numbers_read_back(void **state) {
     (void)state;
@@ -136,7 +136,7 @@ static void escapes_are_valid_utf8(void **state) {
     qn_text_free(&t);
 }
 
-/* ---- sinks ---------------------------------------------------------------------------------- */
+/* ---- sinks ----------------------------------------------------------------------------------- */
 
 static void jsonl_rows_are_exact(void **state) {
     (void)state;
@@ -293,7 +293,7 @@ static void steady_rows_allocate_nothing(void **state) {
     rows.free(rows.self);
 }
 
-/* ---- summary -------------------------------------------------------------------------------- */
+/* ---- summary --------------------------------------------------------------------------------- */
 
 static void summary_says_what_is_known(void **state) {
     (void)state;

@@ -220,7 +220,7 @@ static void test_wrong_declarations_are_refused(void **state) {
     qn_params_free(p);
 }
 
-/* ---- initial draws ---------------------------------------------------------------------- */
+/* ---- initial draws --------------------------------------------------------------------------- */
 
 enum { DRAWS = 200000 };
 
@@ -357,7 +357,7 @@ static void test_every_precision_starts_from_the_same_draw(void **state) {
     drawn_free(&half);
 }
 
-/* ---- values ----------------------------------------------------------------------------- */
+/* ---- values ---------------------------------------------------------------------------------- */
 
 static void test_fused_views(void **state) {
     (void)state;

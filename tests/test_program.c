@@ -32,7 +32,7 @@ static qn_value *columns(qn_tape *t, qn_value *v, int64_t start, int64_t n) {
     return qn_slice(t, v, 1, start, n);
 }
 
-/* ---- graphs ----------------------------------------------------------------------------- */
+/* ---- graphs ---------------------------------------------------------------------------------- */
 
 static qn_value *used_often(qn_tape *t, graph_inputs in) {
     qn_value *y = qn_scale(t, in.x, 0.5, 0.25);
@@ -216,7 +216,7 @@ static const struct graph {
 };
 enum { N_GRAPHS = sizeof graphs / sizeof graphs[0] };
 
-/* ---- compiling and running --------------------------------------------------------------- */
+/* ---- compiling and running ------------------------------------------------------------------- */
 
 typedef struct options {
     bool forward_only, keep_all, no_reuse, accumulate;
@@ -305,7 +305,7 @@ static void assert_same_bits(const struct graph *g, const char *what, const stor
     }
 }
 
-/* ---- gradients --------------------------------------------------------------------------- */
+/* ---- gradients ------------------------------------------------------------------------------- */
 
 static void check_differences(const struct graph *g, const compiled *forward, double *x,
                               const double *dx, int n, const char *name) {
@@ -372,7 +372,7 @@ static void test_accumulation_adds_to_what_is_there(void **state) {
     }
 }
 
-/* ---- plan -------------------------------------------------------------------------------- */
+/* ---- plan ------------------------------------------------------------------------------------ */
 
 static void test_bits_do_not_depend_on_the_layout(void **state) {
     (void)state;
@@ -489,7 +489,7 @@ static void test_a_pool_too_small_is_refused(void **state) {
     compiled_free(&c);
 }
 
-/* ---- recomputation ----------------------------------------------------------------------- */
+/* ---- recomputation --------------------------------------------------------------------------- */
 
 static void test_recomputed_scopes_give_the_same_bits(void **state) {
     (void)state;
@@ -527,7 +527,7 @@ static void test_dropout_moves_with_the_step(void **state) {
     compiled_free(&c);
 }
 
-/* ---- replay ------------------------------------------------------------------------------ */
+/* ---- replay ---------------------------------------------------------------------------------- */
 
 static void test_replay_allocates_nothing(void **state) {
     (void)state;

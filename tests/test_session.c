@@ -12,7 +12,7 @@ static const char *const types[] = {"gpt2", "llama", "mlp"};
 static const qn_precision precisions[] = {QN_PRECISION_F32, QN_PRECISION_BF16, QN_PRECISION_BF16_SR,
                                           QN_PRECISION_F64};
 
-/* ---- the plan --------------------------------------------------------------------------- */
+/* ---- the plan -------------------------------------------------------------------------------- */
 
 static void check_sums(const qn_session *s) {
     int64_t run = 0, pool = 0;
@@ -153,7 +153,7 @@ static void test_replay_allocates_nothing(void **state) {
     }
 }
 
-/* ---- recomputation and limits ----------------------------------------------------------- */
+/* ---- recomputation and limits ---------------------------------------------------------------- */
 
 static void planned(qn_rig *r, const char *const *recompute, int64_t limit, bool automatic) {
     qn_rig_close_session(r);
@@ -216,7 +216,7 @@ static void test_a_plan_over_the_limit_is_refused(void **state) {
     qn_rig_free(&r);
 }
 
-/* ---- steps and evaluation --------------------------------------------------------------- */
+/* ---- steps and evaluation -------------------------------------------------------------------- */
 
 /* Rows 8 to 15 as a validation split and as the second training step, in two micro-batches: both
  * losses are the mean over the same labels. */
@@ -302,7 +302,7 @@ static void test_best_weights_come_back(void **state) {
     }
 }
 
-/* ---- the guard -------------------------------------------------------------------------- */
+/* ---- the guard ------------------------------------------------------------------------------- */
 
 /* Step 1 holds samples 8 to 15; sample 13 is in its second micro-batch. */
 static void bad_step(qn_rig *r, qn_poison *poison, float factor, int64_t sample) {

@@ -18,7 +18,7 @@ static qn_value *input(qn_tape *t, const char *name, bool requires_grad, int ndi
     return qn_tape_given(t, name, QN_CLASS_INPUT, &desc, requires_grad);
 }
 
-/* ---- values and nodes -------------------------------------------------------------------- */
+/* ---- values and nodes ------------------------------------------------------------------------ */
 
 static void test_recording_describes_values(void **state) {
     (void)state;
@@ -62,7 +62,7 @@ static void test_no_grad_scopes_nest(void **state) {
     qn_tape_free(t);
 }
 
-/* ---- errors ------------------------------------------------------------------------------ */
+/* ---- errors ---------------------------------------------------------------------------------- */
 
 static void test_the_first_error_stays(void **state) {
     (void)state;
@@ -154,7 +154,7 @@ static void test_storage_must_exist_when_bound(void **state) {
     qn_arena_free(pool);
 }
 
-/* ---- views ------------------------------------------------------------------------------- */
+/* ---- views ----------------------------------------------------------------------------------- */
 
 static void test_views_share_storage(void **state) {
     (void)state;
@@ -199,7 +199,7 @@ static void test_views_stay_inside(void **state) {
     }
 }
 
-/* ---- random keys ------------------------------------------------------------------------- */
+/* ---- random keys ----------------------------------------------------------------------------- */
 
 static uint64_t dropout_key(uint64_t seed, const char *scope, const char *site, int calls_before) {
     qn_tape *t;
@@ -241,7 +241,7 @@ static void test_dropout_needs_training_and_a_probability(void **state) {
     }
 }
 
-/* ---- globs ------------------------------------------------------------------------------- */
+/* ---- globs ----------------------------------------------------------------------------------- */
 
 static void test_globs(void **state) {
     (void)state;

@@ -64,7 +64,7 @@ static void expect_log(const bench *b, const char *want) {
     }
 }
 
-/* ---- order and periods ------------------------------------------------------------------ */
+/* ---- order and periods ----------------------------------------------------------------------- */
 
 static void test_order_of_events(void **state) {
     (void)state;
@@ -189,7 +189,7 @@ static void test_a_failure_ends_the_run_and_joins_the_saver(void **state) {
     bench_free(b);
 }
 
-/* ---- early stopping --------------------------------------------------------------------- */
+/* ---- early stopping -------------------------------------------------------------------------- */
 
 typedef struct script { /* a stopper that follows a script: + improved, . not, ! stop */
     const char *text;
@@ -297,7 +297,7 @@ static void test_the_last_step_is_the_best(void **state) {
     bench_free(b);
 }
 
-/* ---- steps the guard refuses ------------------------------------------------------------ */
+/* ---- steps the guard refuses ----------------------------------------------------------------- */
 
 static bench *bad_bench(qn_poison *poison, qn_nonfinite_policy policy, int64_t max_skips) {
     bench *b = bench_new("mlp");
@@ -421,7 +421,7 @@ static void test_nothing_to_roll_back_to(void **state) {
     bench_free(b);
 }
 
-/* ---- interruption and resumption -------------------------------------------------------- */
+/* ---- interruption and resumption ------------------------------------------------------------- */
 
 static int calls_left, wanted; /* of the interruption below */
 

@@ -55,7 +55,7 @@ typedef struct recorder {
     trajectory *out;
 } recorder;
 
-/* ---- golden tensors --------------------------------------------------------------------- */
+/* ---- golden tensors -------------------------------------------------------------------------- */
 
 static qn_golden *open_golden(void) {
     qn_golden *g;
@@ -94,7 +94,7 @@ static int golden_place(const qn_golden *g, const char *model, const char *name)
     return -1;
 }
 
-/* ---- parameters ------------------------------------------------------------------------- */
+/* ---- parameters ------------------------------------------------------------------------------ */
 
 /* Element k of the parameter in Hugging Face's order, as an index into ours. */
 static int64_t our_index(const qn_param *q, int64_t k) {
@@ -144,7 +144,7 @@ static double length(const double *a, int64_t n) {
     return sqrt(sum);
 }
 
-/* ---- running ---------------------------------------------------------------------------- */
+/* ---- running --------------------------------------------------------------------------------- */
 
 static void measure(const recorder *c, int at) {
     const qn_params *p = c->session->params;
@@ -284,7 +284,7 @@ static void trajectory_free(trajectory *t) {
     }
 }
 
-/* ---- comparing -------------------------------------------------------------------------- */
+/* ---- comparing ------------------------------------------------------------------------------- */
 
 typedef struct worst { /* the largest error found, as a fraction of what is allowed */
     double fraction;
@@ -392,7 +392,7 @@ static void test_mlp(void **state) {
     check_model("mlp");
 }
 
-/* ---- runs that must agree --------------------------------------------------------------- */
+/* ---- runs that must agree -------------------------------------------------------------------- */
 
 static const char *const models[] = {"gpt2", "llama", "mlp"};
 enum { N_MODELS = sizeof models / sizeof *models, SHORT = 20 };

@@ -1,0 +1,120 @@
+/* shape.cu — copy, cast and concatenation.
+ *
+ * Between f32 and bf16: walk.cuh, each byte moved once (a transposing copy reads or writes single
+ * elements: one side's sectors are used in part). Other dtypes go one element a thread, exactly for
+ * whole numbers and through f64 else; they carry ids, counters and step values, not activations.
+ */
+#include "kernels/walk.cuh"
+
+struct move_map {
+    template <int V>
+    QN_DEV_MEMBER void map(float (&y)[1][V], const float (&x)[1][V], int64_t) const {
+#pragma unroll
+        for (int e = 0; e < V; e++) y[0][e] = x[0][e];
+    }
+};
+
+/* ---- any dtype ------------------------------------------------------------------------------- */
+
+QN_DEV bool is_whole(qn_dtype dt) { return dt == QN_I32 || dt == QN_I64 || dt == QN_U8; }
+
+QN_DEV int64_t load_whole(const void *p, qn_dtype dt, int64_t i) {
+    return dt == QN_I32   ? ((const int32_t *)p)[i]
+           : dt == QN_I64 ? ((const int64_t *)p)[i]
+                          : ((const uint8_t *)p)[i];
+}
+QN_DEV void store_whole(void *p, qn_dtype dt, int64_t i, int64_t v) {
+    if (dt == QN_I32) {
+        ((int32_t *)p)[i] = (int32_t)v;
+    } else if (dt == QN_I64) {
+        ((int64_t *)p)[i] = v;
+    } else {
+        ((uint8_t *)p)[i] = (uint8_t)v;
+    }
+}
+QN_DEV double load_any(const void *p, qn_dtype dt, int64_t i) {
+    if (is_whole(dt)) return (double)load_whole(p, dt, i);
+    return dt == QN_F32   ? (double)((const float *)p)[i]
+           : dt == QN_F64 ? ((const double *)p)[i]
+                          : (double)to_f32(((const bf16 *)p)[i]);
+}
+QN_DEV void store_any(void *p, qn_dtype dt, int64_t i, double v) {
+    if (is_whole(dt)) {
+        store_whole(p, dt, i, (int64_t)v);
+    } else if (dt == QN_F32) {
+        ((float *)p)[i] = (float)v;
+    } else if (dt == QN_F64) {
+        ((double *)p)[i] = v;
+    } else {
+        ((bf16 *)p)[i] = __double2bfloat16(v);
+    }
+}
+
+__global__ void __launch_bounds__(QN_WALK_THREADS)
+    k_move_any(walk w, qn_dtype from, qn_dtype to, bool adds) {
+    const int64_t first = (int64_t)blockIdx.x * blockDim.x + threadIdx.x;
+    for (int64_t i = first; i < w.total; i += (int64_t)gridDim.x * blockDim.x) {
+        int64_t e, rest = walk_divide(i, w.inner, &e), at[2] = {e * w.step[0], e * w.step[1]};
+        for (int a = w.n_outer - 1; a >= 0; a--) {
+            int64_t at_axis;
+            rest = walk_divide(rest, w.outer[a], &at_axis);
+            for (int k = 0; k < 2; k++) at[k] += at_axis * w.stride[k][a];
+        }
+        if (!adds && is_whole(from) && is_whole(to)) {
+            store_whole(w.data[1], to, at[1], load_whole(w.data[0], from, at[0]));
+        } else {
+            double v = load_any(w.data[0], from, at[0]);
+            if (adds) v += load_any(w.data[1], to, at[1]);
+            store_any(w.data[1], to, at[1], v);
+        }
+    }
+}
+
+/* ---- launchers ------------------------------------------------------------------------------- */
+
+/* dst (+)= src; equal shapes. */
+static qn_status move(const qn_call *c, const qn_tensor *src, const qn_tensor *dst) {
+    const qn_tensor *t[] = {src, dst};
+    walk w = walk_make(src, 2, t);
+    qn_dtype from = src->dtype, to = dst->dtype;
+    if (from == QN_F16 || to == QN_F16) {
+        return qn_fail(QN_ERR_DTYPE, "%s: no CUDA kernel for f16", c->op->name);
+    }
+    bool real = (from == QN_F32 || from == QN_BF16) && (to == QN_F32 || to == QN_BF16);
+    if (real && from == QN_F32 && to == QN_BF16) {
+        walk_launch<float, bf16, 1, 1>(c, w, move_map{}, c->accumulate);
+    } else if (real) {
+        return walk_dispatch<1, 1>(c, src, t, move_map{});
+    } else if (walk_threads(&w, 1) > 0) {
+        int64_t blocks = div_up(w.total, QN_WALK_THREADS);
+        if (blocks > QN_WALK_BLOCKS) blocks = QN_WALK_BLOCKS;
+        k_move_any<<<(unsigned)blocks, QN_WALK_THREADS, 0, stream_of(c)>>>(w, from, to,
+                                                                           c->accumulate & 1u);
+    }
+    return launched(c);
+}
+
+static qn_status run_move(const qn_call *c) { return move(c, c->in[0], c->out[0]); }
+
+static qn_status run_concat(const qn_call *c) {
+    static const int size[QN_DTYPE_COUNT] = {4, 8, 2, 2, 4, 8, 1};
+    const qn_concat_attrs *a = (const qn_concat_attrs *)c->attrs;
+    int64_t at = 0;
+    for (int k = 0; k < a->count; k++) {
+        qn_tensor part = *c->out[0];
+        part.data = (char *)part.data + at * part.stride[a->axis] * size[part.dtype];
+        part.shape[a->axis] = c->in[k]->shape[a->axis];
+        at += part.shape[a->axis];
+        QN_TRY(move(c, c->in[k], &part));
+    }
+    return QN_OK;
+}
+
+enum { ANY = ~(uint32_t)QN_DTYPE_BIT(QN_F16) };
+
+extern "C" const qn_cuda_body qn_cuda_shape[] = {
+    {"copy", ANY, run_move},
+    {"cast", ANY, run_move},
+    {"concat", ANY, run_concat},
+    {NULL},
+};
