@@ -337,7 +337,17 @@ uint32_t qe_shared_address(qe_thread *t, const void *generic, const qe_site *sit
 
 /* ---- accesses: what generated code calls before a load or store ------------------------------ */
 
-enum { QE_READ = 0, QE_WRITE = 1, QE_ATOMIC = 2, QE_BY_ASYNC = 4, QE_VOLATILE = 8 };
+/* UNCOUNTED: the checker sees it, the counters do not (mbarrier words; qe_count_matrix counts the
+ * rows of ldmatrix). An ATOMIC access through qe_watched orders nothing: it races with plain
+ * accesses only. */
+enum {
+    QE_READ = 0,
+    QE_WRITE = 1,
+    QE_ATOMIC = 2,
+    QE_BY_ASYNC = 4,
+    QE_VOLATILE = 8,
+    QE_UNCOUNTED = 16
+};
 
 /* Alignment always; the rest when the launch is watched. */
 void qe_watched(qe_thread *t, const void *p, uint32_t bytes, uint32_t flags, const qe_site *site);
@@ -367,6 +377,10 @@ void qe_mbarrier_expect_tx(qe_thread *t, uint32_t address, uint32_t bytes, const
 void qe_mbarrier_complete_tx(qe_thread *t, uint32_t address, uint32_t bytes, const qe_site *site);
 uint64_t qe_mbarrier_arrive(qe_thread *t, uint32_t address, uint32_t count, bool drop,
                             const qe_site *site);
+/* .noComplete: as arrive, but ending the phase is a finding. */
+uint64_t qe_mbarrier_arrive_no_complete(qe_thread *t, uint32_t address, uint32_t count, bool drop,
+                                        const qe_site *site);
+uint32_t qe_mbarrier_pending_count(uint64_t state);
 /* blocking: try_wait may suspend the thread until the phase ends. */
 bool qe_mbarrier_wait_parity(qe_thread *t, uint32_t address, uint32_t parity, bool blocking,
                              const qe_site *site);
@@ -424,12 +438,16 @@ int qe_tensor_map_encode(void *map, int data_type, uint32_t rank, void *base, co
                          const uint64_t *strides, const uint32_t *box, const uint32_t *steps,
                          int interleave, int swizzle, int promotion, int fill);
 
-/* The scheduler calls these. */
-bool qe_async_step(
-    void); /* nothing runnable: performs one pending operation; false = none pending */
+/* The scheduler calls these; also for threads and blocks of a launch that failed (no findings
+ * then). block_end: after thread_end of all its threads, before its shared memory is reused. */
+/* Nothing runnable, or all spin: performs one pending operation. false = none pending. */
+bool qe_async_step(void);
 void qe_async_maybe(void); /* async=any: now and then */
 void qe_async_thread_end(qe_thread *t);
 void qe_async_block_end(qe_block *b);
+/* For the dump of a deadlock: what a thread in QE_WAIT_MBARRIER, QE_WAIT_TENSOR or QE_WAIT_ASYNC
+ * waits for. */
+void qe_async_describe(const qe_thread *t, char *text, size_t bytes);
 
 /* ---- tensor cores (tensor_core.c, wgmma.c) --------------------------------------------------- */
 
@@ -472,7 +490,7 @@ void qe_wgmma_commit(qe_thread *t, const qe_site *site);
 void qe_wgmma_wait(qe_thread *t, uint32_t pending, const qe_site *site);
 void qe_setmaxnreg(qe_thread *t, uint32_t registers, bool increase, const qe_site *site);
 
-/* ---- the checker (check_clock.c, check_shadow.c); every call is cheap when watch has no QE_CHE */
+/* ---- the checker (check_clock.c, check_shadow.c); every call is cheap when watch has no QE_CHE  */
 
 void qe_check_launch_begin(qe_launch *l);
 void qe_check_launch_end(qe_launch *l);
