@@ -490,7 +490,7 @@ void qe_wgmma_commit(qe_thread *t, const qe_site *site);
 void qe_wgmma_wait(qe_thread *t, uint32_t pending, const qe_site *site);
 void qe_setmaxnreg(qe_thread *t, uint32_t registers, bool increase, const qe_site *site);
 
-/* ---- the checker (check_clock.c, check_shadow.c); every call is cheap when watch has no QE_CHE  */
+/* ---- the checker (check_clock.c, check_shadow.c): calls are cheap when watch has no CHECK ---- */
 
 void qe_check_launch_begin(qe_launch *l);
 void qe_check_launch_end(qe_launch *l);
