@@ -30,10 +30,6 @@ static qn_tensor with_last(const qn_tensor *x, int64_t m) {
     return qn_tensor_make(NULL, x->dtype, x->ndim, shape);
 }
 
-static void set_scratch(qn_call *c, size_t bytes_per_thread) {
-    c->scratch_bytes = bytes_per_thread * (size_t)c->threads;
-}
-
 /* The product of one call; for infer, prepare and run alike. */
 static qn_status plan_forward(const qn_call *c, qni_gemm *g) {
     qni_rows x, w;
@@ -98,10 +94,8 @@ static qn_status linear_infer(qn_call *c) {
     qni_rows rows;
     if (residual) QN_TRY(qni_rows_need("linear", "residual", residual, &rows));
     qni_gemm g;
-    size_t bytes;
     QN_TRY(plan_forward(c, &g));
-    QN_TRY(qni_gemm_scratch(&g, &bytes));
-    set_scratch(c, bytes);
+    QN_TRY(qni_gemm_scratch(&g, c->threads, &c->scratch_bytes));
     qni_describe_like(c, Y, &y);
     qni_describe_like(c, PRE, &y);
     return QN_OK;
@@ -114,10 +108,8 @@ static qn_status input_infer(qn_call *c) {
         return fail_pair(c->op, "dy", dy, "w", w, "dy [...,M] and w [M,K]");
     }
     qni_gemm g;
-    size_t bytes;
     QN_TRY(plan_input(c, &g));
-    QN_TRY(qni_gemm_scratch(&g, &bytes));
-    set_scratch(c, bytes);
+    QN_TRY(qni_gemm_scratch(&g, c->threads, &c->scratch_bytes));
     *c->out[0] = with_last(dy, w->shape[1]);
     return QN_OK;
 }
@@ -129,10 +121,9 @@ static qn_status weight_infer(qn_call *c) {
     for (int i = 0; same && i < x->ndim - 1; i++) same = x->shape[i] == dy->shape[i];
     if (!same) return fail_pair(c->op, "x", x, "dy", dy, "equal leading axes");
     qni_gemm g;
-    size_t bytes;
     QN_TRY(plan_weight(c, &g));
-    QN_TRY(qni_gemm_scratch(&g, &bytes));
-    set_scratch(c, c->out[WEIGHT_DW] ? bytes : 0);
+    QN_TRY(qni_gemm_scratch(&g, c->threads, &c->scratch_bytes));
+    if (!c->out[WEIGHT_DW]) c->scratch_bytes = 0;
     qni_describe(c, WEIGHT_DW, x->dtype, QN_SHAPE(g.m, g.n));
     qni_describe(c, WEIGHT_DB, x->dtype, QN_SHAPE(g.m));
     return QN_OK;
@@ -303,7 +294,7 @@ static qni_gemm_job job_of(const qn_call *c, int a, int b, int slot) {
                           .add = qni_adds(c, slot),
                           .threads = c->threads,
                           .scratch = c->scratch,
-                          .thread_bytes = c->scratch_bytes / (size_t)c->threads,
+                          .scratch_bytes = c->scratch_bytes,
                           .primitives = c->state};
 }
 

@@ -26,8 +26,8 @@ typedef struct plan {
     int64_t n, k, v;     /* rows, width of x, classes */
     int64_t chunk, rest; /* rows of every chunk but the last; rows of the last */
     qni_rows x, w;
-    size_t thread_bytes;         /* of the products */
-    size_t logits_at, losses_at; /* offsets in scratch, behind the threads' parts */
+    size_t product_bytes; /* of the products; the logits follow */
+    size_t losses_at;     /* behind the logits */
     size_t scratch_bytes;
 } plan;
 
@@ -73,9 +73,9 @@ static products products_of(const plan *p, qn_dtype dt, int64_t rows) {
 
 static size_t aligned(size_t bytes) { return (bytes + ALIGN - 1) / ALIGN * ALIGN; }
 
-static qn_status need_bytes(const qni_gemm *g, size_t *most) {
+static qn_status need_bytes(const qni_gemm *g, int threads, size_t *most) {
     size_t bytes;
-    QN_TRY(qni_gemm_scratch(g, &bytes));
+    QN_TRY(qni_gemm_scratch(g, threads, &bytes));
     if (bytes > *most) *most = bytes;
     return QN_OK;
 }
@@ -97,13 +97,11 @@ static qn_status plan_scratch(const qn_call *c, plan *p) {
     const int64_t rows[2] = {p->chunk, p->rest};
     for (int i = 0; i < 2; i++) {
         products g = products_of(p, c->in[X]->dtype, rows[i]);
-        QN_TRY(need_bytes(&g.logits, &p->thread_bytes));
-        QN_TRY(need_bytes(&g.dx, &p->thread_bytes));
-        QN_TRY(need_bytes(&g.dw, &p->thread_bytes));
+        QN_TRY(need_bytes(&g.logits, c->threads, &p->product_bytes));
+        QN_TRY(need_bytes(&g.dx, c->threads, &p->product_bytes));
+        QN_TRY(need_bytes(&g.dw, c->threads, &p->product_bytes));
     }
-    p->thread_bytes = aligned(p->thread_bytes);
-    p->logits_at = p->thread_bytes * (size_t)c->threads;
-    p->losses_at = p->logits_at + aligned((size_t)(p->chunk * p->v) * sizeof(float));
+    p->losses_at = p->product_bytes + aligned((size_t)(p->chunk * p->v) * sizeof(float));
     size_t cpu = p->losses_at + (size_t)p->chunk * sizeof(double);
     size_t ref = (size_t)(p->v + p->n * 2) * sizeof(double);
     p->scratch_bytes = cpu > ref ? cpu : ref;
@@ -149,7 +147,7 @@ enum { SIZES = 2, KINDS = 3 };
 
 typedef struct state { /* [0] chunks, [1] the last chunk */
     qni_bf16 *logits[SIZES], *dx[SIZES], *dw[SIZES];
-    size_t thread_bytes;
+    size_t product_bytes;
 } state;
 
 static void release(qn_call *c) {
@@ -178,7 +176,7 @@ static qn_status prepare(qn_call *c) {
     QN_TRY(plan_scratch(c, &p));
     state *s = qn_alloc(sizeof *s, "linear_cross_entropy");
     if (!s) return QN_ERR_OOM;
-    s->thread_bytes = p.thread_bytes;
+    s->product_bytes = p.product_bytes;
     c->state = s;
     qn_status status = prepare_size(c, &p, 0, s);
     if (status == QN_OK) status = prepare_size(c, &p, 1, s);
@@ -327,7 +325,7 @@ static qni_gemm_job job_of(const run *r, const void *a, const void *b, void *out
                           .add = add,
                           .threads = r->c->threads,
                           .scratch = r->c->scratch,
-                          .thread_bytes = r->p.thread_bytes,
+                          .scratch_bytes = r->p.product_bytes,
                           .primitives = primitives};
 }
 
@@ -390,13 +388,13 @@ static qn_status run_cpu(const qn_call *c) {
     const qn_ce_attrs *attrs = c->attrs;
     run r = {.c = c, .primitives = c->state};
     QN_TRY(plan_sizes(c, &r.p));
-    r.p.thread_bytes = r.primitives->thread_bytes;
+    r.p.product_bytes = r.primitives->product_bytes;
     QN_TRY(qni_loss_check_targets(c, TARGETS, r.p.v, attrs->ignore_index));
     if (c->out[DX]) QN_TRY(qni_rows_need("linear_cross_entropy", "dx", c->out[DX], &r.dx));
     if (c->out[DW]) QN_TRY(qni_rows_need("linear_cross_entropy", "dw", c->out[DW], &r.dw));
     r.inv_n = qn_tensor_get(c->in[INV_N], 0);
     r.want_gradient = c->out[DX] || c->out[DW] || c->out[DB];
-    char *shared = (char *)c->scratch + r.p.thread_bytes * (size_t)c->threads;
+    char *shared = (char *)c->scratch + r.p.product_bytes;
     r.logits = (float *)shared;
     r.losses = (double *)(shared + aligned((size_t)(r.p.chunk * r.p.v) * sizeof(float)));
     double sum = 0.0;

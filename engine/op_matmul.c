@@ -121,10 +121,8 @@ static qn_status infer(qn_call *c) {
     qni_gemm g;
     int64_t ldc;
     bool swapped;
-    size_t bytes;
     QN_TRY(plan(c, layout, &g, &ldc, &swapped));
-    QN_TRY(qni_gemm_scratch(&g, &bytes));
-    c->scratch_bytes = bytes * (size_t)c->threads;
+    QN_TRY(qni_gemm_scratch(&g, c->threads, &c->scratch_bytes));
     *c->out[0] = y;
     return QN_OK;
 }
@@ -192,7 +190,7 @@ static qn_status run_cpu(const qn_call *c) {
                         .add = qni_adds(c, 0),
                         .threads = c->threads,
                         .scratch = c->scratch,
-                        .thread_bytes = c->scratch_bytes / (size_t)c->threads,
+                        .scratch_bytes = c->scratch_bytes,
                         .primitives = c->state};
     return qni_gemm_run(&g, &job);
 }

@@ -26,11 +26,12 @@ static qn_case forward_case(const char *name, int64_t n, int64_t k, int64_t m, b
 
 static void sizes(void **state) {
     (void)state;
-    static const int64_t shapes[][3] = {{1, 1, 1},    {7, 33, 1},    {33, 7, 65},
-                                        {0, 5, 3},    {3, 0, 4},     {3, 5, 0},
-                                        {1, 300, 70}, {70, 33, 129}, {129, 65, 1}};
+    static const int64_t shapes[][3] = {{1, 1, 1},    {7, 33, 1},  {33, 7, 65},  {0, 5, 3},
+                                        {3, 0, 4},    {3, 5, 0},   {1, 300, 70}, {70, 33, 129},
+                                        {129, 65, 1}, {300, 0, 4}, {300, 5, 0},  {256, 33, 65},
+                                        {257, 1, 7}}; /* from 256 rows on, w is transposed first */
     static const qn_linear_attrs none = {QN_ACT_NONE};
-    for (int i = 0; i < 9; i++) {
+    for (int i = 0; i < 13; i++) {
         qn_case c = forward_case("sizes", shapes[i][0], shapes[i][1], shapes[i][2], i % 2, &none);
         qn_check_case(&c);
         c.in[2] = input(1, shapes[i][2], 0, 0, false);
