@@ -6,7 +6,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 
 /* ---- set-up allocations ---------------------------------------------------------------------- */
 
@@ -129,49 +128,58 @@ void qn_setup_free(qn_setup *s) {
 /* ---- device arenas --------------------------------------------------------------------------- */
 
 struct qn_arena {
-    const char *name;
+    const qn_device_row *row;
+    bool staging;
     void *base;
-    size_t bytes, mapped;
+    size_t bytes;
 };
 
-qn_status qn_arena_create(const char *name, size_t bytes, qn_arena **out) {
-    const size_t huge = (size_t)2 << 20;
+static qn_status create(qn_device d, bool staging, const char *name, size_t bytes, qn_arena **out) {
+    qn_status s = qn_device_open(d);
+    if (s != QN_OK) return s;
     qn_arena *a = qn_alloc(sizeof *a, name);
     if (!a) return QN_ERR_OOM;
-    a->name = name;
-    a->bytes = bytes;
-    a->mapped = bytes >= huge ? (bytes + huge - 1) / huge * huge : (bytes + 4095) / 4096 * 4096;
-    if (a->mapped == 0) a->mapped = 4096;
-    bool fail = bytes > SIZE_MAX / 2 || injected_failure();
-    /* Over-map by one huge page and trim, so that large arenas start on a huge-page border. */
-    size_t slack = a->mapped >= huge ? huge : 0;
-    char *p = fail ? MAP_FAILED
-                   : mmap(NULL, a->mapped + slack, PROT_READ | PROT_WRITE,
-                          MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    if (p == MAP_FAILED) {
+    *a = (qn_arena){.row = qn_device_get(d), .staging = staging, .bytes = bytes};
+    size_t some = bytes ? bytes : 1;
+    if (injected_failure()) {
+        s = qn_fail(QN_ERR_OOM, "out of memory: %.1f MiB", (double)bytes / 1048576.0);
+    } else {
+        s = staging ? a->row->alloc_host(some, &a->base) : a->row->alloc(some, &a->base);
+    }
+    if (s != QN_OK) {
         qn_free(a);
-        return qn_fail(QN_ERR_OOM, "out of memory: %.1f MiB for the %s arena",
-                       (double)bytes / 1048576.0, name);
+        return qn_fail_prefix(s, "the %s arena", name);
     }
-    if (slack) {
-        size_t head = (huge - (uintptr_t)p % huge) % huge;
-        if (head) munmap(p, head);
-        if (slack - head) munmap(p + head + a->mapped, slack - head);
-        p += head;
-        madvise(p, a->mapped, MADV_HUGEPAGE);
-    }
-    a->base = p;
     *out = a;
     return QN_OK;
 }
 
+qn_status qn_arena_create(const char *name, size_t bytes, qn_arena **out) {
+    return create(QN_CPU, false, name, bytes, out);
+}
+
+qn_status qn_arena_create_on(qn_device d, const char *name, size_t bytes, qn_arena **out) {
+    return create(d, false, name, bytes, out);
+}
+
+qn_status qn_arena_create_staging(qn_device d, const char *name, size_t bytes, qn_arena **out) {
+    return create(d, true, name, bytes, out);
+}
+
 void *qn_arena_base(const qn_arena *a) { return a->base; }
 size_t qn_arena_bytes(const qn_arena *a) { return a->bytes; }
-void qn_arena_poison(qn_arena *a) { memset(a->base, 0xFF, a->bytes); }
+
+/* A device that cannot do it says so where the host next waits for it. */
+void qn_arena_poison(qn_arena *a) { (void)a->row->fill(a->base, 0xFF, a->bytes, NULL); }
 
 void qn_arena_free(qn_arena *a) {
     if (!a) return;
-    munmap(a->base, a->mapped);
+    size_t some = a->bytes ? a->bytes : 1;
+    if (a->staging) {
+        a->row->release_host(a->base, some);
+    } else {
+        a->row->release(a->base, some);
+    }
     qn_free(a);
 }
 

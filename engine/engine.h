@@ -7,7 +7,7 @@
 #ifndef QN_ENGINE_H
 #define QN_ENGINE_H
 
-#include "kernels/kernels.h"
+#include "kernels/device_row.h"
 
 /* ---- arena.c: the only places Quern's objects live ------------------------------------------- */
 
@@ -30,10 +30,15 @@ char *qn_setup_strdup(qn_setup *s, const char *text);
 size_t qn_setup_bytes(const qn_setup *s);
 void qn_setup_free(qn_setup *s); /* NULL is legal */
 
-/* One block of device memory, reserved once, carved by offset: the run arena or the pool.
- * Huge-page friendly (2 MiB aligned when large), zeroed on creation. */
+/* One block of memory, reserved once, carved by offset: the run arena or the pool, on a device, or
+ * staging memory of the host that the device copies to and from without a detour. Zeroed. On the
+ * host it is huge-page friendly (2 MiB aligned when large). */
 typedef struct qn_arena qn_arena;
-qn_status qn_arena_create(const char *name, size_t bytes, qn_arena **out) QN_CHECKED;
+qn_status qn_arena_create(const char *name, size_t bytes, qn_arena **out) QN_CHECKED; /* host */
+qn_status qn_arena_create_on(qn_device d, const char *name, size_t bytes,
+                             qn_arena **out) QN_CHECKED;
+qn_status qn_arena_create_staging(qn_device d, const char *name, size_t bytes,
+                                  qn_arena **out) QN_CHECKED;
 void *qn_arena_base(const qn_arena *a);
 size_t qn_arena_bytes(const qn_arena *a);
 /* Fills with NaN bytes (0xFF); the dev preset does it before each replay. */
@@ -107,14 +112,35 @@ int qn_parallel_thread(void);      /* 0..threads-1 inside a task: picks per-thre
 
 /* ---- device.c: devices by name --------------------------------------------------------------- */
 
-/* "auto", "cpu", "ref", "cuda". A device asked for and missing is an error that says why. */
-qn_status qn_device_resolve(const char *name, qn_device *out, const char **chosen_text) QN_CHECKED;
+/* "auto", "cpu", "ref", "cuda". A device asked for and missing is an error that says why; `plan`
+ * asks for its arithmetic only, which needs the kernels in this build but no GPU. "auto" takes CUDA
+ * where it can be used. text: a line people should see, "" if none. */
+qn_status qn_device_resolve(const char *name, bool plan, qn_device *out, char *text,
+                            size_t size) QN_CHECKED;
 const char *qn_device_name(qn_device d);
+bool qn_device_built(qn_device d); /* this build has it */
+/* Its row; of a device that is not in this build, the row of the host (nothing reaches it: open
+ * has failed). */
+const qn_device_row *qn_device_get(qn_device d);
+/* Starts the device on first use, later calls cost nothing. QN_ERR_DEVICE says what is missing. */
+qn_status qn_device_open(qn_device d) QN_CHECKED;
+/* Copies that have happened when they return. On the host's devices, memcpy. */
+qn_status qn_device_upload(qn_device d, void *dst, const void *src, size_t bytes) QN_CHECKED;
+qn_status qn_device_download(qn_device d, void *dst, const void *src, size_t bytes) QN_CHECKED;
 bool qn_cpu_multiplies_bf16(void);    /* this build and this CPU have bf16 matrix products */
 const char *qn_cpu_description(void); /* model name and the vector extensions in use */
-/* The body that runs `op` for inputs of this dtype on d: the CPU body if it takes the dtype, else
- * REF. */
+/* The body that runs `op` for inputs of this dtype on d: CUDA's if it takes the dtype, else NULL;
+ * the CPU's if it takes it, else REF. */
 qn_kernel *qn_device_kernel(qn_device d, const qn_op *op, qn_dtype dt);
+/* What runs one described call, and what goes before and after (NULL where nothing does). */
+typedef struct qn_body {
+    qn_kernel *run;
+    qn_status (*prepare)(qn_call *call);
+    void (*release)(qn_call *call);
+} qn_body;
+qn_status qn_device_body(qn_device d, const qn_call *call, qn_body *out) QN_CHECKED;
+/* Bytes of scratch that d's body of a described call asks for. */
+size_t qn_device_scratch(qn_device d, const qn_call *call);
 double qn_clock(void); /* CLOCK_MONOTONIC seconds */
 
 #endif

@@ -11,8 +11,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { ALIGN = 64 };
-
 /* ---- dead calls ------------------------------------------------------------------------------ */
 
 static bool writes_needed(const qn_node *n, const bool *needed) {
@@ -113,7 +111,9 @@ typedef struct block {
     qn_value *value; /* NULL: the workspace of call `first` */
 } block;
 
-static int64_t aligned(int64_t bytes) { return (bytes + ALIGN - 1) / ALIGN * ALIGN; }
+static int64_t rounded_up(int64_t bytes, int64_t align) {
+    return (bytes + align - 1) / align * align;
+}
 
 static int by_size(const void *a, const void *b) {
     const block *x = a, *y = b;
@@ -139,16 +139,17 @@ static int64_t lowest_gap(block *const *placed, int n, const block *b) {
 }
 
 static int collect(qn_tape *t, block *blocks) {
+    int64_t align = (int64_t)qn_device_get(t->options.device)->align;
     int n = 0;
     for (int i = 0; i < t->n_values; i++) {
         qn_value *v = t->values[i];
         if (!qni_owns(v) || v->cls != QN_CLASS_TEMP || v->first_use < 0 || v->shares) continue;
-        blocks[n++] =
-            (block){aligned((int64_t)qn_tensor_bytes(&v->t)), 0, v->first_use, v->last_use, v};
+        int64_t bytes = rounded_up((int64_t)qn_tensor_bytes(&v->t), align);
+        blocks[n++] = (block){bytes, 0, v->first_use, v->last_use, v};
     }
     for (int i = 0; i < t->n_nodes; i++) {
         int64_t scratch = (int64_t)t->nodes[i]->call.scratch_bytes;
-        if (scratch > 0) blocks[n++] = (block){aligned(scratch), 0, i, i, NULL};
+        if (scratch > 0) blocks[n++] = (block){rounded_up(scratch, align), 0, i, i, NULL};
     }
     return n;
 }
@@ -206,8 +207,8 @@ qn_status qni_plan(qn_program *p) {
     QN_TRY(drop_dead(t));
     p->scratch_offset =
         qn_setup_alloc(t->setup, ((size_t)t->n_nodes + 1) * sizeof *p->scratch_offset);
-    p->kernels = qn_setup_alloc(t->setup, ((size_t)t->n_nodes + 1) * sizeof *p->kernels);
-    if (!p->scratch_offset || !p->kernels) return QN_ERR_OOM;
+    p->body = qn_setup_alloc(t->setup, ((size_t)t->n_nodes + 1) * sizeof *p->body);
+    if (!p->scratch_offset || !p->body) return QN_ERR_OOM;
     lifetimes(t);
     if (!t->options.no_reuse) {
         for (int i = 0; i < t->n_nodes; i++) share_storage(t->nodes[i], i);

@@ -218,7 +218,7 @@ qn_status qni_node_infer(qn_tape *t, qn_node *n, qn_tensor *described) {
                            qn_tensor_describe(&n->out[i]->t, b, sizeof b));
         }
     }
-    (void)t;
+    n->call.scratch_bytes = qn_device_scratch(t->options.device, &n->call);
     return QN_OK;
 }
 

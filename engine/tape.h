@@ -74,6 +74,8 @@ typedef struct qn_tape_options {
     bool accumulate_params;       /* parameter gradients add to what is there */
     const char *const *recompute; /* NULL-terminated globs of scope paths */
     bool no_reuse;                /* ignore QN_MAY_REUSE: tests compare the bits with and without */
+    qn_device device; /* whose scratch and alignment are planned; the host's devices agree */
+    bool no_graph;    /* CUDA: launch every call of a replay instead of one graph */
 } qn_tape_options;
 
 qn_status qn_tape_create(const qn_tape_options *o, qn_tape **out) QN_CHECKED;
@@ -146,17 +148,23 @@ void qn_program_cost(const qn_program *p, qn_cost *total);
 void qn_program_peak(const qn_program *p, int64_t *activations, int64_t *gradients,
                      int64_t *workspace);
 
-/* Binds temporaries into the pool (>= pool_bytes) and prepares every call. */
+/* Binds temporaries into the pool (>= pool_bytes) and prepares every call. The pool, and the
+ * storage of what the tape was given, are on `device`; the tape was planned for it. */
 qn_status qn_program_bind(qn_program *p, qn_device device, qn_arena *pool) QN_CHECKED;
 
-/* Runs every call. Allocates nothing, waits for nothing on the device. */
+/* Runs every call. Allocates nothing, waits for nothing on the device. CUDA: the first replay
+ * launches call by call, the second records one graph of them, which it and all later ones launch;
+ * QUERN_GRAPH=0 launches call by call always. QUERN_SYNC=1 also waits after each call, so that an
+ * error on the device is reported by the op that made it. Without that, an error may be an earlier
+ * one's, and may come out only where the host waits. */
 qn_status qn_program_replay(qn_program *p) QN_CHECKED;
 
 /* Replays with a check after each call; names the first output that is not finite in `report`
- * ("blocks.3.mlp linear:y element 12 = nan"). Leaves report empty when all are finite. */
+ * ("blocks.3.mlp linear:y element 12 = nan"). Leaves report empty when all are finite. Waits for
+ * the device, and allocates what the host needs to look at its outputs. */
 qn_status qn_program_replay_checked(qn_program *p, char *report, size_t report_size) QN_CHECKED;
 
-/* Replays and fills seconds[call count]; for --profile and bench. */
+/* Replays call by call, waits, and fills seconds[call count]; for --profile and bench. */
 qn_status qn_program_replay_timed(qn_program *p, double *seconds) QN_CHECKED;
 
 /* Globs over dotted paths: `*` any characters but '.', `**` any, `?` one. */

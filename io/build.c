@@ -263,7 +263,8 @@ qn_status qn_build_model(qn_build *b, const qn_config *c) {
     b->config = c;
     int threads = (int)qn_config_int(c, "threads");
     b->threads = threads > 0 ? threads : qn_parallel_max_threads();
-    QN_TRY(qn_device_resolve(qn_config_string(c, "device"), &b->device, &b->device_text));
+    QN_TRY(qn_device_resolve(qn_config_string(c, "device"), b->plan_only, &b->device,
+                             b->device_text, sizeof b->device_text));
     b->max_steps = steps_of_run(b, c);
     QN_TRY(model_config(b, c));
     QN_TRY(qn_model_create(&b->model_config, &b->model));
@@ -329,7 +330,7 @@ static qn_status recompute_globs(qn_build *b, bool *automatic) {
     return QN_OK;
 }
 
-qn_status qn_build_session(qn_build *b, bool plan_only) {
+qn_status qn_build_session(qn_build *b) {
     const qn_config *c = b->config;
     if (is(c, "train.reduction", "tree")) {
         return qn_fail(QN_ERR_UNSUPPORTED,
@@ -354,13 +355,13 @@ qn_status qn_build_session(qn_build *b, bool plan_only) {
         .memory_limit = qn_config_int(c, "train.memory_limit"),
         .keep_best = b->early_stopping && b->stopper.restore_best,
         .evaluate = b->source.n[QN_SPLIT_VAL] > 0 || b->source.n[QN_SPLIT_TEST] > 0,
-        .plan_only = plan_only,
+        .plan_only = b->plan_only,
     };
     qn_params *p;
     QN_TRY(qn_build_params(b, &p));
     QN_TRY(
         qn_session_create(&o, &b->model, &b->objective, &b->optimizer, &b->source, p, &b->session));
-    if (!plan_only) qn_params_init(b->session->params, o.seed, o.threads);
+    if (!b->plan_only) qn_params_init(b->session->params, o.seed, o.threads);
     return QN_OK;
 }
 

@@ -12,6 +12,7 @@
 #include "optim/optim.h"
 
 typedef struct qn_build {
+    bool plan_only; /* set by the caller: shapes and bytes are wanted, no memory and no device */
     const qn_config *config;
     /* data */
     qn_source source; /* zero until opened */
@@ -31,7 +32,7 @@ typedef struct qn_build {
     qn_stopper stopper;
     bool early_stopping;
     qn_device device;
-    const char *device_text; /* a line people should see, "" if none */
+    char device_text[256]; /* a line people should see, "" if none */
     const char **recompute;
     int threads;
     int64_t max_steps;
@@ -48,7 +49,7 @@ qn_status qn_build_shapes(qn_build *b, const qn_config *config) QN_CHECKED;
 qn_status qn_build_model(qn_build *b, const qn_config *config) QN_CHECKED;
 /* Declares parameters, applies groups, creates the session. Draws the initial weights unless
  * plan_only. */
-qn_status qn_build_session(qn_build *b, bool plan_only) QN_CHECKED;
+qn_status qn_build_session(qn_build *b) QN_CHECKED;
 /* Declares the parameters of the model with the groups of the configuration. */
 qn_status qn_build_params(qn_build *b, qn_params **out) QN_CHECKED;
 /* Everything the loop needs besides saver and sinks. */

@@ -62,7 +62,7 @@ static qn_status eval_run(const qn_cli *cli) {
                           warning, sizeof warning));
     if (*warning) fprintf(stderr, "quern: warning: %s\n", warning);
     qn_status s = qn_build_data(&l.build, l.config);
-    if (s == QN_OK) s = qn_build_session(&l.build, false);
+    if (s == QN_OK) s = qn_build_session(&l.build);
     if (s == QN_OK) {
         take_weights(&l.build, l.params);
         s = evaluate(cli, &l.build, l.step);
@@ -77,7 +77,7 @@ static qn_status eval_config(const qn_cli *cli) {
     qn_build b = {0};
     qn_status s = qn_build_data(&b, c);
     if (s == QN_OK) s = qn_build_model(&b, c);
-    if (s == QN_OK) s = qn_build_session(&b, false);
+    if (s == QN_OK) s = qn_build_session(&b);
     if (s == QN_OK) s = evaluate(cli, &b, 0);
     qn_build_free(&b);
     qn_config_free(c);

@@ -152,11 +152,12 @@ qn_status qn_verb_plan(const qn_cli *cli) {
     QN_TRY(qn_cli_config(cli, cli->arg[0], &c));
     qn_build b = {0};
     qn_status s = data_or_shapes(&b, c);
+    b.plan_only = true;
     if (s == QN_OK) s = qn_build_model(&b, c);
     int64_t threads = b.threads;
     if (s == QN_OK) s = qn_cli_int(cli, "--threads", 1, 1024, &threads);
     b.threads = (int)threads;
-    if (s == QN_OK) s = qn_build_session(&b, true);
+    if (s == QN_OK) s = qn_build_session(&b);
     if (s == QN_OK) s = print(cli, &b);
     qn_build_free(&b);
     qn_config_free(c);

@@ -21,10 +21,10 @@ static qn_status print(qn_status s, char **text) {
 qn_status qn_verb_validate(const qn_cli *cli) {
     qn_config *c;
     QN_TRY(qn_cli_config(cli, cli->arg[0], &c));
-    qn_build b = {0};
+    qn_build b = {.plan_only = true};
     qn_status s = qn_build_data(&b, c);
     if (s == QN_OK) s = qn_build_model(&b, c);
-    if (s == QN_OK) s = qn_build_session(&b, true);
+    if (s == QN_OK) s = qn_build_session(&b);
     if (s == QN_OK) {
         printf("%s%s: valid; %lld parameters, %lld steps\n", b.data_text, cli->arg[0],
                (long long)b.session->params->parameters, (long long)b.max_steps);

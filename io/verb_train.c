@@ -250,7 +250,7 @@ static qn_status prepare(training *t) {
     QN_TRY(qn_cli_config(t->cli, t->cli->arg[0], &t->config));
     QN_TRY(qn_build_data(&t->build, t->config));
     QN_TRY(qn_build_model(&t->build, t->config));
-    QN_TRY(qn_build_session(&t->build, false));
+    QN_TRY(qn_build_session(&t->build));
     if (qn_config_is_set(t->config, "model.init_from")) {
         char warning[QN_MESSAGE_MAX] = "";
         QN_TRY(qn_init_from(t->build.session, qn_config_string(t->config, "model.init_from"),

@@ -12,7 +12,7 @@
 #ifndef QN_CUDA_H
 #define QN_CUDA_H
 
-#include "kernels/kernels.h"
+#include "kernels/device_row.h"
 
 #ifdef __cplusplus
 extern "C" {
@@ -31,6 +31,18 @@ typedef struct qn_cuda_body {
 
 /* The body of an op, NULL where CUDA has none. */
 const qn_cuda_body *qn_cuda_find(const char *op);
+
+/* ---- the device (cuda_device.c, in builds with CUDA) ----------------------------------------- */
+
+/* Computes on the default stream. Nothing touches the driver before `open`: the library is linked
+ * statically and finds the driver then, so a machine without one can run everything else. Needs
+ * compute capability 8.0. QN_ERR_OOM for memory, QN_ERR_DEVICE with CUDA's own words for the rest;
+ * an error of a kernel comes out where the host next waits and poisons the context for good. */
+extern const qn_device_row qn_cuda_device;
+
+/* Version of the CUDA runtime in this build and of the installed driver, 0 = none: 13000. */
+void qn_cuda_versions(int *runtime, int *driver);
+int qn_cuda_device_count(void); /* 0 without a driver */
 
 #ifdef __cplusplus
 }

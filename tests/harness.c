@@ -25,6 +25,15 @@ void qn_assert_close(double got, double want, double tol, const char *what) {
     if (!ok) fail_msg("%s: got %.17g, expected %.17g within %g", what, got, want, tol);
 }
 
+bool qn_cuda_usable(void) {
+    static _Thread_local int answer = -1;
+    if (answer < 0 && qn_device_built(QN_CUDA)) {
+        answer = qn_device_open(QN_CUDA) == QN_OK;
+        if (!answer) print_message("[  SKIP  ] CUDA kernels are not run: %s\n", qn_error_message());
+    }
+    return answer > 0;
+}
+
 /* ---- files ----------------------------------------------------------------------------------- */
 
 const char *qn_test_data_beside(const char *source_dir, const char *relative) {

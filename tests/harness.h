@@ -1,7 +1,8 @@
 /* harness.h — one description of a case becomes every check an op owes.
  *
  * From {op, inputs, attributes, tolerance} qn_check_case runs, for f32, bf16 and f64:
- *   every body against REF computed in f64 from the same (already rounded) inputs;
+ *   every body (CUDA's where a device answers) against REF computed in f64 from the same (already
+ *     rounded) inputs;
  *   twice equal bitwise; 1 and 2 threads equal bitwise;
  *   outputs and scratch pre-filled with NaN, sentinels around every buffer, inputs unchanged;
  *   each QN_MAY_REUSE declaration run with and without sharing, equal bitwise;
@@ -65,6 +66,8 @@ void qn_check_cases(const qn_case *c, int n);
         qn_status s_ = (expr);                                                                     \
         if (s_ != QN_OK) fail_msg("%s: %s: %s", #expr, qn_status_name(s_), qn_error_message());    \
     } while (0)
+/* This build has CUDA and a device answers. If it has and none does, says so once. */
+bool qn_cuda_usable(void);
 /* |got - want| <= tol * (1 + |want|); NaN fails, infinities must be equal. */
 void qn_assert_close(double got, double want, double tol, const char *what);
 /* Path under QUERN_TEST_DATA (default ../shared/data beside the sources), NULL if absent, with a

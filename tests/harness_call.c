@@ -1,5 +1,6 @@
 /* harness_call.c — runs one op by hand-made calls: against the f64 oracle, twice, on two threads,
- * with shared storage and with accumulation, every buffer between sentinels.
+ * with shared storage and with accumulation, every buffer between sentinels. On CUDA, where there
+ * is one, the operands with their sentinels are copied to the device and back.
  */
 #include "tests/harness_internal.h"
 
@@ -10,7 +11,7 @@
 
 /* ---- operands -------------------------------------------------------------------------------- */
 
-enum { GUARD = 64, GUARD_BYTE = 0xA5, ROW_GAP = 3 };
+enum { GUARD = 256, GUARD_BYTE = 0xA5, ROW_GAP = 3 }; /* GUARD: what CUDA scratch is aligned to */
 
 void qni_operand_make(qni_operand *o, qn_dtype dt, int ndim, const int64_t *shape, bool gap) {
     int64_t wide[QN_MAX_DIMS];
@@ -18,10 +19,10 @@ void qni_operand_make(qni_operand *o, qn_dtype dt, int ndim, const int64_t *shap
     if (gap && ndim > 0) wide[ndim - 1] += ROW_GAP;
     o->whole = qn_tensor_make(NULL, dt, ndim, wide);
     o->bytes = qn_tensor_bytes(&o->whole);
-    size_t total = (GUARD + o->bytes + GUARD + 63) & ~(size_t)63;
-    o->raw = aligned_alloc(64, total);
-    if (!o->raw) fail_msg("out of memory: %zu bytes for a test operand", total);
-    memset(o->raw, GUARD_BYTE, total);
+    o->total = (GUARD + o->bytes + GUARD + 63) & ~(size_t)63;
+    o->raw = aligned_alloc(64, o->total);
+    if (!o->raw) fail_msg("out of memory: %zu bytes for a test operand", o->total);
+    memset(o->raw, GUARD_BYTE, o->total);
     memset(o->raw + GUARD, 0xFF, o->bytes);
     o->whole.data = o->raw + GUARD;
     o->t = o->whole;
@@ -180,42 +181,120 @@ static void check_untouched(const qn_case *c, const qni_operands *before, const 
     }
 }
 
+/* Every operand of one call: the copies of the inputs, the outputs' own storage, scratch. */
+typedef struct call_memory {
+    qni_operands in;
+    qni_operand scratch;
+    qni_operand *all[QN_MAX_IN + QN_MAX_OUT + 1];
+    void *device[QN_MAX_IN + QN_MAX_OUT + 1];
+    int n;
+} call_memory;
+
+static void list_operands(call_memory *m, run_result *r) {
+    m->n = 0;
+    for (int i = 0; i < QN_MAX_IN; i++) m->all[m->n++] = &m->in.in[i];
+    for (int i = 0; i < QN_MAX_OUT; i++) m->all[m->n++] = &r->out[i];
+    m->all[m->n++] = &m->scratch;
+}
+
+/* The tensor of a call whose storage is operand `o` moves by the same distance. */
+static void *moved(void *data, const qni_operand *o, char *to) {
+    return to + ((char *)data - (char *)o->raw);
+}
+
+static bool inside(const void *data, const qni_operand *o) {
+    return o->raw && (const char *)data >= (char *)o->raw &&
+           (const char *)data < (char *)o->raw + o->total;
+}
+
+/* Runs on operands that are copied to the device with their sentinels, and back. */
+static qn_status run_there(qn_device d, const qn_body *body, qn_call *call, call_memory *m) {
+    const qn_device_row *row = qn_device_get(d);
+    qn_tensor in[QN_MAX_IN], out[QN_MAX_OUT];
+    for (int k = 0; k < m->n; k++) {
+        const qni_operand *o = m->all[k];
+        m->device[k] = NULL;
+        if (!o->raw) continue;
+        qn_assert_ok(row->alloc(o->total, &m->device[k]));
+        qn_assert_ok(qn_device_upload(d, m->device[k], o->raw, o->total));
+    }
+    qn_call there = *call;
+    for (int k = 0; k < m->n; k++) {
+        const qni_operand *o = m->all[k];
+        char *to = m->device[k];
+        for (int i = 0; i < QN_MAX_IN; i++) {
+            if (!call->in[i] || !inside(call->in[i]->data, o)) continue;
+            in[i] = *call->in[i];
+            in[i].data = moved(call->in[i]->data, o, to);
+            there.in[i] = &in[i];
+        }
+        for (int i = 0; i < QN_MAX_OUT; i++) {
+            if (!call->out[i] || !inside(call->out[i]->data, o)) continue;
+            out[i] = *call->out[i];
+            out[i].data = moved(call->out[i]->data, o, to);
+            there.out[i] = &out[i];
+        }
+        if (inside(call->scratch, o)) there.scratch = moved(call->scratch, o, to);
+    }
+    if (body->prepare) qn_assert_ok(body->prepare(&there));
+    qn_status s = body->run(&there);
+    if (s == QN_OK) s = row->synchronize(NULL);
+    if (body->release) body->release(&there);
+    for (int k = 0; k < m->n; k++) {
+        const qni_operand *o = m->all[k];
+        if (!o->raw) continue;
+        if (s == QN_OK) s = qn_device_download(d, o->raw, m->device[k], o->total);
+        row->release(m->device[k], o->total);
+    }
+    return s;
+}
+
+static qn_status run_here(const qn_body *body, qn_call *call) {
+    if (body->prepare) qn_assert_ok(body->prepare(call));
+    qn_status s = body->run(call);
+    if (body->release) body->release(call);
+    return s;
+}
+
 /* Runs the op once on copies of `in`; the outputs are in `r`. */
 static void execute(const qn_case *c, const qni_operands *in, const run_options *o, run_result *r) {
     const qn_op *op = c->op;
-    qni_operands copy = {0};
+    call_memory m = {0};
     for (int i = 0; i < op->n_in; i++) {
-        if (in->in[i].raw) operand_copy(&copy.in[i], &in->in[i]);
+        if (in->in[i].raw) operand_copy(&m.in.in[i], &in->in[i]);
     }
     qn_call call;
     qn_tensor out[QN_MAX_OUT] = {0};
     *r = (run_result){0};
-    qn_assert_ok(describe(c, &copy, o, &call, out));
+    qn_assert_ok(describe(c, &m.in, o, &call, out));
     for (int i = 0; i < op->n_out; i++) {
         if (call.out[i] == &out[i])
-            out[i].data = output_storage(c, &copy, o, i, &out[i], &r->out[i]);
+            out[i].data = output_storage(c, &m.in, o, i, &out[i], &r->out[i]);
     }
-    qni_operand scratch = {0};
+    call.scratch_bytes = qn_device_scratch(o->device, &call);
     int64_t scratch_bytes = (int64_t)call.scratch_bytes;
-    qni_operand_make(&scratch, QN_U8, 1, &scratch_bytes, false);
-    call.scratch = scratch.t.data;
-    if (op->prepare) qn_assert_ok(op->prepare(&call));
-    qn_kernel *kernel = qn_device_kernel(o->device, op, call.in[0] ? call.in[0]->dtype : QN_F32);
-    if (!kernel)
-        fail_msg("%s: %s has no body for %s", c->name, op->name, qn_device_name(o->device));
-    qn_assert_ok(kernel(&call));
-    if (op->release) op->release(&call);
+    qni_operand_make(&m.scratch, QN_U8, 1, &scratch_bytes, false);
+    call.scratch = m.scratch.t.data;
+    qn_body body;
+    qn_assert_ok(qn_device_body(o->device, &call, &body));
+    list_operands(&m, r);
+    bool separate = qn_device_get(o->device)->separate;
+    qn_status s = separate ? run_there(o->device, &body, &call, &m) : run_here(&body, &call);
+    if (s != QN_OK) {
+        fail_msg("%s: %s on %s: %s", c->name, op->name, qn_device_name(o->device),
+                 qn_error_message());
+    }
 
-    check_untouched(c, in, &copy, o);
-    if (!qni_operand_guards_ok(&scratch))
+    check_untouched(c, in, &m.in, o);
+    if (!qni_operand_guards_ok(&m.scratch))
         fail_msg("%s: %s wrote outside scratch", c->name, op->name);
-    qni_operand_free(&scratch);
+    qni_operand_free(&m.scratch);
     for (int i = 0; i < op->n_out; i++) {
         if (!call.out[i]) continue;
         if (op->alias[i] == QN_UPDATES) {
-            operand_copy(&r->out[i], &copy.in[updated_input(c, i)]);
+            operand_copy(&r->out[i], &m.in.in[updated_input(c, i)]);
         } else if (o->reuse == i) {
-            operand_copy(&r->out[i], &copy.in[op->alias[i] - 1]);
+            operand_copy(&r->out[i], &m.in.in[op->alias[i] - 1]);
         } else if (!qni_operand_guards_ok(&r->out[i])) {
             fail_msg("%s: %s wrote outside output %s", c->name, op->name, op->out_name[i]);
         }
@@ -223,7 +302,7 @@ static void execute(const qn_case *c, const qni_operands *in, const run_options 
         memcpy(r->out[i].t.shape, call.out[i]->shape, sizeof call.out[i]->shape);
         memcpy(r->out[i].t.stride, call.out[i]->stride, sizeof call.out[i]->stride);
     }
-    qni_operands_free(&copy);
+    qni_operands_free(&m.in);
 }
 
 /* ---- comparison ------------------------------------------------------------------------------ */
@@ -302,6 +381,7 @@ static void check_device(const qn_case *c, const qni_operands *in, const run_res
     compare(c, what, &one, oracle, 0, tol);
 
     for (int threads = 1; threads <= 2; threads++) {
+        if (threads == 2 && device == QN_CUDA) break; /* it has no such choice */
         o.threads = threads;
         execute(c, in, &o, &other);
         compare_bits(c, threads == 1 ? "between two runs" : "between 1 and 2 threads", &one,
@@ -327,6 +407,15 @@ static void check_device(const qn_case *c, const qni_operands *in, const run_res
     result_free(&one);
 }
 
+/* Is there a CUDA body to check? One that is missing is told; f64 has none by design. */
+static bool cuda_has(const qn_case *c, qn_dtype dt, qn_dtype first) {
+    if (dt == QN_F64 || !qn_cuda_usable()) return false;
+    if (qn_device_kernel(QN_CUDA, c->op, first)) return true;
+    print_message("[  SKIP  ] %s: no CUDA kernel for %s on %s\n", c->name, c->op->name,
+                  qn_dtype_name(first));
+    return false;
+}
+
 static void check_dtype(const qn_case *c, qn_dtype dt) {
     qni_operands in, wide;
     run_options plain = {.device = QN_REF, .threads = 1, .reuse = -1};
@@ -349,6 +438,7 @@ static void check_dtype(const qn_case *c, qn_dtype dt) {
     if (qn_device_kernel(QN_CPU, c->op, first) != c->op->run[QN_REF]) {
         check_device(c, &in, &oracle, QN_CPU, tol);
     }
+    if (cuda_has(c, dt, first)) check_device(c, &in, &oracle, QN_CUDA, tol);
     result_free(&oracle);
     qni_operands_free(&wide);
     qni_operands_free(&in);

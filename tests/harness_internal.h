@@ -8,8 +8,8 @@
  * the contiguous tensor it lies in, wider than `t` when the case asks for gaps in the rows. */
 typedef struct qni_operand {
     qn_tensor t, whole;
-    unsigned char *raw; /* NULL = absent */
-    size_t bytes;
+    unsigned char *raw;  /* NULL = absent */
+    size_t bytes, total; /* of the tensor; with the sentinels */
 } qni_operand;
 
 typedef struct qni_operands {
