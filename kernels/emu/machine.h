@@ -521,6 +521,17 @@ void qe_agent_waited(qe_agent *a, qe_thread *t); /* t waited for it directly */
 void qe_agent_end(qe_agent *a);
 void qe_check_fence_proxy(qe_thread *t);
 
+/* What qe_watched does for the checker alone: accesses that are counted in another way (rows of
+ * ldmatrix and stmatrix, words of mbarriers). */
+void qe_check_access(qe_thread *t, const void *p, uint32_t bytes, uint32_t flags,
+                     const qe_site *site);
+/* A moment in a thread's life, to ask later whether another thread is ordered after it. */
+typedef struct qe_stamp {
+    uint32_t id, epoch; /* id 0 = the checker is off */
+} qe_stamp;
+qe_stamp qe_check_stamp(const qe_thread *t);
+bool qe_check_knows(const qe_thread *t, qe_stamp s); /* true if the checker is off */
+
 /* ---- counters (counters.c) ------------------------------------------------------------------- */
 
 typedef struct qe_traffic { /* of one launch */
@@ -546,5 +557,11 @@ void qe_count_meet(qe_warp *w); /* lanes met or left: their accesses so far belo
 int qe_traffic_count(void);     /* launches counted since qe_traffic_clear */
 const qe_traffic *qe_traffic_get(int i);
 void qe_traffic_clear(void);
+
+/* Every instruction of every registered module with the number of times it ran since the process
+ * began or qe_coverage_clear: what never ran, and the instruction mix. */
+typedef void qe_instruction(void *context, const qe_module *m, const qe_site *site, uint64_t runs);
+void qe_coverage(qe_instruction *each, void *context);
+void qe_coverage_clear(void);
 
 #endif
