@@ -69,6 +69,7 @@ const char *qn_tensor_describe(const qn_tensor *t, char *buffer, size_t size); /
 double qn_tensor_get(const qn_tensor *t, int64_t index);
 void qn_tensor_set(const qn_tensor *t, int64_t index, double v); /* rounds to nearest even */
 int64_t qn_tensor_get_int(const qn_tensor *t, int64_t index);
+double qn_nan_plain(double v); /* v, a NaN without its sign, which %g would show as "-nan" */
 int64_t qn_tensor_offset(const qn_tensor *t, int64_t index); /* elements from data */
 
 /* bf16 and f16 as bits; round to nearest even, NaN stays NaN. */

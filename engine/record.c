@@ -4,6 +4,7 @@
 #include <string.h>
 
 void qn_record_add(qn_record *r, const char *key, double value) {
+    value = qn_nan_plain(value);
     for (int i = 0; i < r->n; i++) {
         if (strcmp(r->metric[i].key, key) == 0) {
             r->metric[i].value = value;

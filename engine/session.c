@@ -291,8 +291,8 @@ qn_status qn_session_step(qn_session *s, int64_t step, double lr, int64_t labels
     }
     qn_tensor_set(&s->hyper, 0, lr);
     QN_TRY(qn_program_replay(s->program[QN_UPDATE]));
-    r->loss = qn_tensor_get(&s->loss, 0);
-    r->grad_norm = qn_tensor_get(&s->norm, 0);
+    r->loss = qn_nan_plain(qn_tensor_get(&s->loss, 0));
+    r->grad_norm = qn_nan_plain(qn_tensor_get(&s->norm, 0));
     r->applied = qn_tensor_get(&s->guard, QN_GUARD_APPLY) != 0.0;
     r->lr = lr;
     r->labels = labels;

@@ -86,6 +86,8 @@ int64_t qn_tensor_offset(const qn_tensor *t, int64_t index) {
     return offset;
 }
 
+double qn_nan_plain(double v) { return isnan(v) ? (double)NAN : v; }
+
 double qn_tensor_get(const qn_tensor *t, int64_t index) {
     int64_t o = qn_tensor_offset(t, index);
     switch (t->dtype) {

@@ -181,6 +181,6 @@ qn_status qn_train(qn_trainer *t) {
         (void)qn_error_raise(&error);
     }
     const char *done = t->progress.stopped ? "stopped early" : "done";
-    qni_report_end(t, &whole, status == QN_OK ? done : qn_error_message());
+    qni_report_end(t, &whole, status, status == QN_OK ? done : qn_error_message());
     return status;
 }

@@ -60,7 +60,7 @@ typedef struct qn_record { /* what one log line, JSONL row or event carries */
     qn_metric metric[QN_MAX_METRICS];
 } qn_record;
 
-void qn_record_add(qn_record *r, const char *key, double value);
+void qn_record_add(qn_record *r, const char *key, double value); /* a NaN loses its sign */
 double qn_record_get(const qn_record *r, const char *key, double absent);
 
 typedef enum qn_event {

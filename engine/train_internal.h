@@ -16,6 +16,7 @@ qni_window qni_window_open(const qn_trainer *t);
 /* Progress of every step; a record, and a new window, on the log's period. */
 void qni_report_step(const qn_trainer *t, const qn_step_report *step, qni_window *w);
 /* The record of the end carries the summary of what this process did since `whole` opened. */
-void qni_report_end(const qn_trainer *t, const qni_window *whole, const char *reason);
+void qni_report_end(const qn_trainer *t, const qni_window *whole, qn_status status,
+                    const char *reason);
 
 #endif

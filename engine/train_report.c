@@ -50,7 +50,8 @@ void qni_report_step(const qn_trainer *t, const qn_step_report *step, qni_window
 }
 
 /* The record of the end carries the summary of what this process did. */
-void qni_report_end(const qn_trainer *t, const qni_window *whole, const char *reason) {
+void qni_report_end(const qn_trainer *t, const qni_window *whole, qn_status status,
+                    const char *reason) {
     qn_record r = qni_record_new(t);
     double seconds = qn_clock() - whole->start;
     double count = (double)(t->progress.tokens - whole->tokens);
@@ -67,5 +68,6 @@ void qni_report_end(const qn_trainer *t, const qni_window *whole, const char *re
         qn_record_add(&r, "summary/data_wait_pct", 100.0 * (waited(t) - whole->waited) / seconds);
     }
     qn_record_add(&r, "summary/skipped_steps", (double)t->progress.skipped);
+    qn_record_add(&r, "summary/exit_code", qn_status_exit_code(status));
     qni_emit(t, QN_EVENT_END, &r, reason);
 }

@@ -55,10 +55,10 @@ qn_status qn_cli_number(const qn_cli *cli, const char *option, double low, doubl
                         double *inout) QN_CHECKED;
 /* Help of one verb, or the overview for NULL; printed on stdout. */
 void qn_cli_help(const qn_verb *verb);
-/* The name in a NULL-terminated list nearest to `word`, NULL if none is near. */
+/* The verb of that name, NULL if there is none. */
 const qn_verb *qn_cli_find(const char *name);
 
-/* ---- verbs.h's functions, one file each ------------------------------------------------------ */
+/* ---- the verbs, one file each ---------------------------------------------------------------- */
 
 qn_status qn_verb_train(const qn_cli *cli) QN_CHECKED;
 qn_status qn_verb_eval(const qn_cli *cli) QN_CHECKED;

@@ -317,7 +317,8 @@ const qni_key qni_keys[] = {
     {"eval.every", QNI_INT, .range = "[0,1000000000000]", .fallback = "0", .unit = "steps",
      .doc = "Steps between evaluations; 0 evaluates at the end only."},
     {"eval.batches", QNI_INT, .range = "[0,1000000000000]", .fallback = "0",
-     .doc = "Batches of one evaluation; 0 takes all of the validation data."},
+     .doc = "Batches of one evaluation during training; 0 takes all of the validation data. `quern "
+            "eval` always takes all."},
     {"eval.batch_size", QNI_INT, .range = "[1,1048576]", .computed = "train.batch_size",
      .unit = "samples",
      .doc = "Samples of one batch."},

@@ -44,7 +44,7 @@ static qn_status read_features(const items *d, const part *s, int64_t item, floa
         if (!isfinite(to[i]))
             return qn_fail(QN_ERR_DATA,
                            "%s: found %g in item %lld, element %lld, expected a finite f32",
-                           s->images_file->path, v, (long long)item, (long long)i);
+                           s->images_file->path, qn_nan_plain(v), (long long)item, (long long)i);
     }
     return QN_OK;
 }

@@ -148,8 +148,8 @@ const qn_verb qn_verbs[] = {
     {0}};
 
 int main(int argc, char **argv) {
-    signal(SIGPIPE, SIG_IGN); /* a reader that went away must not end a run, */
-    signal(SIGXFSZ, SIG_IGN); /* nor a file that may not grow: writing tells */
+    signal(SIGXFSZ, SIG_IGN); /* a file that may not grow ends nothing: writing tells */
+    signal(SIGPIPE, SIG_DFL); /* a reader that went away ends a command without a word */
     if (argc == 2 && (strcmp(argv[1], "--version") == 0 || strcmp(argv[1], "-V") == 0)) {
         printf("quern %s\n", QUERN_VERSION);
         return 0;

@@ -11,6 +11,7 @@
  *   summary/tokens     summary/tokens_per_second (samples for models that do not read tokens)
  *   summary/data_wait_pct                   share of the time spent waiting for data
  *   summary/skipped_steps
+ *   summary/exit_code                       what the program ends with (qn_status_exit_code)
  *
  * Keys that are absent are left out of what is shown. Numbers are written with '.' in every locale.
  * File sinks never fail after they were made: see metrics_file.h for what a full disk does. A sink

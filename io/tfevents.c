@@ -21,7 +21,8 @@ enum { SHAPE_DIM = 2, DIM_SIZE = 1 };
 enum { HPARAMS_EXPERIMENT = 2, HPARAMS_START = 3, HPARAMS_END = 4 };
 enum { EXPERIMENT_HPARAM = 4, EXPERIMENT_METRIC = 5, INFO_NAME = 1, HPARAM_TYPE = 4 };
 enum { METRIC_GROUP = 1, METRIC_TAG = 2 };
-enum { START_HPARAMS = 1, START_TIME = 5, END_STATUS = 1, END_TIME = 2, STATUS_SUCCESS = 1 };
+enum { START_HPARAMS = 1, START_TIME = 5, END_STATUS = 1, END_TIME = 2 };
+enum { STATUS_SUCCESS = 1, STATUS_FAILURE = 2 };
 enum { MAP_KEY = 1, MAP_VALUE = 2, PB_NUMBER = 2, PB_STRING = 3, PB_BOOL = 4 };
 
 typedef struct tfevents {
@@ -166,10 +167,15 @@ static void write_session_start(tfevents *w, const qni_facts *config) {
     hparams_end(w, opened);
 }
 
-static void write_session_end(tfevents *w) {
+/* A run that was interrupted has not ended: without this record its status is "unknown". */
+static void write_session_end(tfevents *w, const qn_record *r) {
+    double code = qn_record_get(r, "summary/exit_code", 0);
     size_t opened[6];
+    if (code == qn_status_exit_code(QN_ERR_INTERRUPTED) ||
+        code == qn_status_exit_code(QN_ERR_REQUEUE))
+        return;
     hparams_begin(w, "_hparams_/session_end_info", HPARAMS_END, opened);
-    qni_pb_int(&w->record, END_STATUS, STATUS_SUCCESS);
+    qni_pb_int(&w->record, END_STATUS, code == 0 ? STATUS_SUCCESS : STATUS_FAILURE);
     qni_pb_double(&w->record, END_TIME, w->wall());
     hparams_end(w, opened);
 }
@@ -195,7 +201,7 @@ static void tfevents_emit(void *self, qn_event event, const qn_record *r, const 
     if (r) w->step = r->step;
     write_scalars(w, r);
     if (event == QN_EVENT_NOTE) write_text(w, "notes/text_summary", text ? text : "");
-    if (event == QN_EVENT_END) write_session_end(w);
+    if (event == QN_EVENT_END) write_session_end(w, r);
 }
 
 static void tfevents_free(void *self) {

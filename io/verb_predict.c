@@ -69,7 +69,7 @@ static qn_status fill_rows(const prediction *p, const qn_idx *x, int64_t first, 
         double v = qn_idx_get(x, first * x->per_item + i);
         if (!isfinite(v)) {
             return qn_fail(QN_ERR_DATA, "item %" PRId64 " element %" PRId64 " is %g",
-                           first + i / x->per_item, i % x->per_item, v);
+                           first + i / x->per_item, i % x->per_item, qn_nan_plain(v));
         }
         dst[i] = (float)((v / unit - mean) / std);
     }

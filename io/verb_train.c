@@ -303,6 +303,7 @@ static qn_status run(training *t) {
 
 qn_status qn_verb_train(const qn_cli *cli) {
     training t = {.cli = cli};
+    signal(SIGPIPE, SIG_IGN); /* but not a run */
     qn_status status = run(&t);
     qn_error error;
     qn_error_get(status, &error);

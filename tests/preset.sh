@@ -29,4 +29,7 @@ if [ -f "$folder/CMakeCache.txt" ]; then
 fi
 [ "$preset" = release ] && [ $configured = yes ] ||
     cmake --preset "$preset" ${fresh[@]+"${fresh[@]}"} -DQUERN_TESTS=$tests
-cmake --build "$folder" -j "$(nproc)" ${1:+--target "$@"}
+# One file that does not compile keeps a test run from nothing but the programs made of it.
+keep_going=()
+[ "$preset" = release ] || keep_going=(-- -k 0)
+cmake --build "$folder" -j "$(nproc)" ${1:+--target "$@"} ${keep_going[@]+"${keep_going[@]}"}

@@ -261,6 +261,20 @@ profile() {
 }
 check profile
 
+# A reader that went away ends a command as it does other programs, without a word. (A training run
+# goes on: test_signals.sh.) File descriptor 5 writes to a pipe that nobody reads any more.
+closed_pipe() {
+    mkfifo "$scratch/pipe"
+    exec 4<>"$scratch/pipe" 5>"$scratch/pipe" 4<&-
+    for verb in help schema doctor 'config reference' "plan $scratch/gpt2.json" \
+        "eval $scratch/gpt2" "inspect $scratch/gpt2"; do
+        # shellcheck disable=SC2086 # verb and arguments
+        exits 141 "$QUERN" $verb >&5 2>"$scratch/message"
+        [ ! -s "$scratch/message" ]
+    done
+}
+check closed_pipe
+
 init_from() { # weights only: the loss goes on where it was, the steps begin anew
     train llama second --set model.init_from="$scratch/llama" --set train.max_steps=6 \
         --set eval.at_start=true

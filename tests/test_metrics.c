@@ -1,6 +1,7 @@
 /* test_metrics.c — records, train.log, metrics.jsonl, the summary, and what a full disk does to
  * them. */
 #include "engine/train.h"
+#include "io/file.h"
 #include "io/metrics.h"
 #include "io/metrics_text.h"
 
@@ -165,6 +166,24 @@ static void jsonl_rows_are_exact(void **state) {
               "{\"step\":500,\"note\":\"quote \\\" and\\nline\"}\n"
               "{\"step\":501,\"checkpoint\":\"checkpoints/step-00000501\"}\n"
               "{\"step\":502,\"end\":\"max_steps reached\",\"epoch\":2,\"summary/wall_s\":61.5}\n");
+}
+
+static void nan_has_no_sign(void **state) {
+    (void)state;
+    const char *path = path_of("nan.log");
+    qn_log_options o = {1250, 3, fake_clock, fake_wall};
+    qn_sink s;
+    assert_int_equal(qn_sink_log(path, &o, NULL, &s), QN_OK);
+    qn_record r = train_record(412, copysign((double)NAN, -1.0));
+    qn_record_add(&r, "train/grad_norm", copysign((double)NAN, -1.0));
+    s.emit(s.self, QN_EVENT_TRAIN, &r, NULL);
+    s.free(s.self);
+    char *text;
+    int64_t size;
+    assert_int_equal(qn_file_read(path, 1000, &text, &size), QN_OK);
+    assert_non_null(strstr(text, "loss nan "));
+    assert_non_null(strstr(text, "|g| nan "));
+    qn_free(text);
 }
 
 static void log_lines_are_plain(void **state) {
@@ -353,6 +372,7 @@ int main(void) {
         cmocka_unit_test(json_numbers_read_back),
         cmocka_unit_test(escapes_are_valid_utf8),
         cmocka_unit_test(jsonl_rows_are_exact),
+        cmocka_unit_test(nan_has_no_sign),
         cmocka_unit_test(log_lines_are_plain),
         cmocka_unit_test(appending_cuts_a_torn_line),
         cmocka_unit_test(unusable_path_is_one_clear_error),

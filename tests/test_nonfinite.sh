@@ -22,6 +22,8 @@ stops() {
     [ "$(rows train/loss stop | wc -l)" -eq 1 ]
     [ "$(basename "$(readlink "$scratch/stop/checkpoints/last")")" = step-00000001 ]
     [ ! -e "$scratch/stop/final" ]
+    says "$scratch/stop/metrics.jsonl" '"summary/exit_code":5'
+    ! grep -rn -e -nan "$scratch/stop.err" "$scratch/stop"/*.{log,jsonl}
     finite stop
 }
 check stops

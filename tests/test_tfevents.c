@@ -292,6 +292,46 @@ static void malformed_messages_are_refused(void **state) {
     assert_false(qni_event_step("\x10\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01", 12, &step));
 }
 
+/* ---- the end of a run ------------------------------------------------------------------------ */
+
+/* The status that the session has after a run that ended with `code`; -1 if it has none. */
+static int end_status(const char *dir, double code) {
+    static const char name[] = "_hparams_/session_end_info";
+    /* HParamsPluginData.session_end_info (4), 11 bytes: status (1, a varint), time (2, a double) */
+    static const char head[] = {0x22, 0x0b, 0x08};
+    qn_sink s;
+    qn_record r = {.step = 7};
+    char path[600];
+    int64_t size;
+    int status = -1;
+    assert_int_equal(open_sink(dir, NULL, &s), QN_OK);
+    qn_record_add(&r, "summary/exit_code", code);
+    s.emit(s.self, QN_EVENT_END, &r, "over");
+    s.free(s.self);
+    snprintf(path, sizeof path, "%s/events.out.tfevents.1700000000.host.42.0", dir);
+    char *bytes = slurp(path, &size);
+    const char *at = memmem(bytes, (size_t)size, name, strlen(name));
+    if (at) {
+        at = memmem(at, (size_t)(bytes + size - at), head, sizeof head);
+        assert_non_null(at);
+        status = at[sizeof head];
+    }
+    qn_free(bytes);
+    assert_int_equal(remove(path), 0);
+    return status;
+}
+
+static void session_ends_as_the_run_did(void **state) {
+    (void)state;
+    char dir[256];
+    snprintf(dir, sizeof dir, "%s", fresh_directory("end"));
+    assert_int_equal(end_status(dir, 0), 1); /* success */
+    assert_int_equal(end_status(dir, 1), 2); /* failure */
+    assert_int_equal(end_status(dir, 5), 2);
+    assert_int_equal(end_status(dir, 75), -1); /* saved: it is to go on */
+    assert_int_equal(end_status(dir, 130), -1);
+}
+
 static int make_directory(void **state) {
     (void)state;
     return mkdtemp(directory) ? 0 : -1;
@@ -315,6 +355,7 @@ int main(int argc, char **argv) {
         cmocka_unit_test(cut_keeps_events_up_to_the_step),
         cmocka_unit_test(cut_drops_a_damaged_tail),
         cmocka_unit_test(malformed_messages_are_refused),
+        cmocka_unit_test(session_ends_as_the_run_did),
     };
     return cmocka_run_group_tests_name("tfevents", tests, make_directory, remove_directory);
 }
