@@ -134,8 +134,8 @@ static qn_status check_outputs(const qn_program *p, int i, void *host, char *rep
         }
         if (!first_not_finite(&t, &index, &value)) continue;
         snprintf(report, size, "%s: %s%s%s:%s element %lld = %g%s", qn_program_name(p), c->scope,
-                 *c->scope ? " " : "", c->op->name, c->op->out_name[k], (long long)index, value,
-                 p->tape->nodes[i]->backward ? " (backward)" : "");
+                 *c->scope ? " " : "", c->op->name, c->op->out_name[k], (long long)index,
+                 qn_nan_plain(value), p->tape->nodes[i]->backward ? " (backward)" : "");
     }
     return QN_OK;
 }
