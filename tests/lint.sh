@@ -24,6 +24,10 @@ print io/cli.c help is printed
 print io/verb_*.c verbs print results
 print io/profile.c the table that --profile asks for
 exit io/verb_train.c a second interrupt ends the process at once
+global kernels/emu/*.c one emulated device for the process, driven by one thread
+alloc kernels/emu/*.c stands in for the driver; what it allocates is not the engine's
+print kernels/emu/*.c a test program prints findings as a sanitizer does
+exit kernels/emu/*.c findings nobody cleared end the process with their own status
 EOF
 }
 

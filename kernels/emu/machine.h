@@ -38,6 +38,7 @@ typedef struct qe_warp qe_warp;
 typedef struct qe_block qe_block;
 typedef struct qe_cluster qe_cluster;
 typedef struct qe_launch qe_launch;
+typedef struct qe_meeting qe_meeting;
 
 typedef void qe_body(qe_thread *t, char *params);
 
@@ -48,7 +49,7 @@ typedef struct qe_param {
 typedef struct qe_kernel {
     const char *name; /* as registered by the host object: mangled */
     qe_body *body;
-    uint32_t static_shared; /* bytes, before the dynamic part */
+    uint32_t static_shared; /* bytes, padded to the alignment of the dynamic part after it */
     uint32_t local_bytes;
     uint32_t param_bytes, n_params;
     const qe_param *params;
@@ -83,14 +84,15 @@ typedef struct qe_module {
 void qe_module_register(qe_module *m); /* from a constructor of the generated file */
 qe_module *qe_module_first(void);      /* walk with ->next: coverage, instruction mix */
 
-/* ---- configuration (config.c) ---------------------------------------------------------------- */
+/* ---- configuration (emu_config.c) ------------------------------------------------------------ */
 
 typedef enum qe_schedule { QE_FIFO, QE_RANDOM, QE_PCT } qe_schedule;
 typedef enum qe_laziness { QE_EAGER, QE_LATE, QE_ANY_TIME } qe_laziness;
 enum { QE_CHECK = 1, QE_COUNT = 2 }; /* bits of qe_config.watch */
 
 /* Read once from QUERN_EMU, "key=value,key=value": device=9.0 schedule=pct seed=3 async=late
- * watch=check|count|both strict=0 memory=2G streams=random lanes=free quiet=1. */
+ * watch=check|count|both|none strict=0 memory=2G streams=random lanes=free bases=random quiet=1
+ * sms=16 devices=0. */
 typedef struct qe_config {
     int device; /* 80, 89 or 90: compute capability, picks PTX set, shared memory, SM count */
     qe_schedule schedule;
@@ -103,13 +105,15 @@ typedef struct qe_config {
     bool random_bases; /* shared window and allocations start at random addresses */
     bool quiet;        /* findings are kept, not printed */
     size_t memory;     /* bytes of device memory */
+    uint32_t sms;      /* multiprocessors: few, so that small tests run persistent loops */
+    uint32_t devices;  /* 1, or 0: no GPU */
 } qe_config;
 extern qe_config qe_cfg;
 bool qe_configure(const char *text); /* false: unknown key or value; tests switch modes with it */
 
 uint32_t qe_random(uint32_t n); /* 0..n-1 from the seed; 0 if n is 0 */
 
-/* ---- findings (report.c) --------------------------------------------------------------------- */
+/* ---- findings (emu_report.c) ----------------------------------------------------------------- */
 
 /* clang-format off */
 #define QE_FINDING_MAP(X)                                                                          \
@@ -141,7 +145,7 @@ int qe_findings_of(qe_finding kind);
 const char *qe_finding_text(int i);
 void qe_findings_clear(void);
 
-/* ---- memory (memory.c) ----------------------------------------------------------------------- */
+/* ---- memory (emu_memory.c) ------------------------------------------------------------------- */
 
 /* All device memory lies in one reserved stretch, all shared memory in another, so that a check is
  * a subtraction. */
@@ -159,7 +163,7 @@ static inline bool qe_is_shared(const void *p) {
     return (const char *)p >= qe_shared_low && (const char *)p < qe_shared_high;
 }
 
-/* ---- threads, warps, blocks, clusters, launches (schedule.c) --------------------------------- */
+/* ---- threads, warps, blocks, clusters, launches (emu_schedule.c, emu_launch.c) --------------- */
 
 typedef enum qe_wait {
     QE_RUNNABLE,
@@ -191,9 +195,12 @@ struct qe_thread {
     const void *wait_object;
     uint64_t wait_detail;
     const qe_site *wait_site;
-    qe_thread *next; /* in whatever list it stands */
-    uint64_t result; /* left by whoever wakes it */
-    /* others', NULL until used */
+    qe_thread *next;        /* in whatever list it stands */
+    uint64_t result;        /* left by whoever wakes it */
+    bool cluster_arrived;   /* at the cluster's barrier, and has not waited yet */
+    uint32_t cluster_phase; /* in which round */
+    /* Others', NULL until used; who sets one frees it, and sets it to NULL, when the thread or the
+     * cluster ends: the structure is used again. */
     struct qe_thread_async *async; /* async_copy.c, wgmma.c */
     struct qe_thread_check *check; /* check_clock.c */
     struct qe_thread_count *count; /* counters.c */
@@ -205,14 +212,22 @@ struct qe_warp {
     uint32_t live;    /* lanes that have not exited */
     qe_thread *lanes; /* its first thread: lanes[i] */
     uint32_t n_lanes;
-    struct qe_meeting *meetings; /* collectives under way: warp.c */
-    uint32_t priority;           /* PCT */
+    qe_meeting *meetings; /* collectives under way: warp.c */
+    /* the scheduler's: lanes as bits */
+    uint32_t fresh, ready; /* not started; can go on */
+    uint32_t yielded;      /* could, but let others go first */
+    uint32_t turn;         /* lane order begins here */
+    uint32_t priority;     /* PCT */
+    bool queued;
+    qe_warp *next; /* in its queue */
 };
 
 typedef struct qe_barrier {
     uint32_t expected, arrived; /* threads; expected 0 = idle */
+    bool whole_block;           /* count 0: those that exited count as arrived */
     const qe_site *site;        /* of the first arrival */
     qe_thread *waiting;
+    uint32_t n_waiting;
     uint32_t votes_and, votes_or, votes_sum; /* bar.red */
     qe_sync sync;
 } qe_barrier;
@@ -234,6 +249,8 @@ struct qe_block {
     qe_warp *warps;
     uint32_t n_warps;
     qe_barrier barriers[16];
+    uint32_t open_barriers;       /* bits: barriers with arrivals */
+    uint32_t slot;                /* of shared memory */
     struct qe_block_async *async; /* mbarriers, warpgroups: async_copy.c */
     struct qe_block_check *check;
 };
@@ -243,6 +260,9 @@ struct qe_cluster {
     qe_block **blocks;
     uint32_t n_blocks, live; /* live threads */
     qe_barrier barrier;
+    uint32_t phase;   /* completed rounds of it */
+    qe_sync previous; /* the clocks of the round before: some may still have to wait for it */
+    qe_cluster *next;
     qe_launch *launch;
     struct qe_cluster_check *check;
 };
@@ -386,6 +406,9 @@ bool qe_mbarrier_wait_parity(qe_thread *t, uint32_t address, uint32_t parity, bo
                              const qe_site *site);
 bool qe_mbarrier_wait_state(qe_thread *t, uint32_t address, uint64_t state, bool blocking,
                             const qe_site *site);
+/* For the dump of a deadlock: what wait_object and wait_detail of threads in QE_WAIT_MBARRIER say. */
+void qe_mbarrier_describe(const qe_block *b, const void *object, uint64_t detail, char *text,
+                          size_t bytes);
 void qe_cp_async_mbarrier_arrive(qe_thread *t, uint32_t address, bool noinc, const qe_site *site);
 
 void qe_cp_async(qe_thread *t, uint32_t dst, const void *src, uint32_t bytes, uint32_t src_bytes,
