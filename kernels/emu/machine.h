@@ -406,7 +406,7 @@ bool qe_mbarrier_wait_parity(qe_thread *t, uint32_t address, uint32_t parity, bo
                              const qe_site *site);
 bool qe_mbarrier_wait_state(qe_thread *t, uint32_t address, uint64_t state, bool blocking,
                             const qe_site *site);
-/* For the dump of a deadlock: what wait_object and wait_detail of threads in QE_WAIT_MBARRIER say. */
+/* For the dump of a deadlock: what wait_object and wait_detail say of QE_WAIT_MBARRIER. */
 void qe_mbarrier_describe(const qe_block *b, const void *object, uint64_t detail, char *text,
                           size_t bytes);
 void qe_cp_async_mbarrier_arrive(qe_thread *t, uint32_t address, bool noinc, const qe_site *site);

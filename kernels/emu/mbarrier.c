@@ -73,3 +73,11 @@ void qe_fence_mbarrier_init(qe_thread *t, const qe_site *site) {
     (void)site;
     qe_fatal(QE_BUG_TRAP, t, site, "qe_fence_mbarrier_init: not in this build");
 }
+
+void qe_mbarrier_describe(const qe_block *b, const void *object, uint64_t detail, char *text,
+                          size_t bytes) {
+    (void)b;
+    (void)object;
+    (void)detail;
+    if (bytes > 0) text[0] = '\0';
+}
