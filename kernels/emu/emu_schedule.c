@@ -235,8 +235,3 @@ void qe_nanosleep(qe_thread *t, const qe_site *site) { qe_spin(t, site); }
 void qe_trap(qe_thread *t, const char *why, const qe_site *site) {
     qe_fatal(QE_BUG_TRAP, t, site, "%s", why && *why ? why : "trap");
 }
-
-void qe_misaligned(qe_thread *t, const void *p, uint32_t bytes, const qe_site *site) {
-    qe_fatal(QE_BUG_MISALIGNED, t, site, "an access of %u bytes at %p, not a multiple of %u", bytes,
-             p, bytes);
-}
