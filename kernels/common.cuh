@@ -70,6 +70,9 @@ QN_DEV float warp_max(float x) {
     return x;
 }
 
+/* 1 / sqrt(x), correctly rounded twice: the approximate instruction would be 2 ulp. */
+QN_DEV float rsqrt_f32(float x) { return 1.0f / sqrtf(x); }
+
 /* The sum over a block of WARPS full warps, in every thread. `partial` is shared and has WARPS
  * floats; the caller puts a barrier between two uses of it. */
 template <int WARPS> QN_DEV float block_sum(float x, float *partial) {
@@ -94,6 +97,6 @@ static inline qn_status launched(const qn_call *c) {
     return qn_fail(QN_ERR_DEVICE, "%s: CUDA launch: %s", c->op->name, cudaGetErrorString(e));
 }
 
-static inline int64_t div_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
+static inline __host__ __device__ int64_t div_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
 #endif
