@@ -1,4 +1,4 @@
-/* shape.cu — copy, cast and concatenation.
+/* shape.cu — copy, cast, concatenation, and writing to the cache of keys and values.
  *
  * Between f32 and bf16: walk.cuh, each byte moved once (a transposing copy reads or writes single
  * elements: one side's sectors are used in part). Other dtypes go one element a thread, exactly for
@@ -110,11 +110,56 @@ static qn_status run_concat(const qn_call *c) {
     return QN_OK;
 }
 
+/* ---- cache_write ----------------------------------------------------------------------------- */
+
+struct cache_args {
+    const void *x;
+    void *cache;
+    const int32_t *start;
+    int64_t steps, heads, width, cached; /* T G D of x, S of the cache */
+    int64_t x_stride[4], cache_stride[4];
+};
+
+/* A block: one sample and step. Steps beyond the cache are left out. */
+template <typename T>
+__global__ void __launch_bounds__(QN_WALK_THREADS) k_cache_write(cache_args a) {
+    const int64_t b = blockIdx.x / a.steps, t = blockIdx.x % a.steps, at = t + *a.start;
+    if (at < 0 || at >= a.cached) return;
+    const T *x = (const T *)a.x + b * a.x_stride[0] + t * a.x_stride[1];
+    T *y = (T *)a.cache + b * a.cache_stride[0] + at * a.cache_stride[1];
+    for (int64_t i = threadIdx.x; i < a.heads * a.width; i += QN_WALK_THREADS) {
+        int64_t j, h = walk_divide(i, a.width, &j);
+        y[h * a.cache_stride[2] + j * a.cache_stride[3]] = x[h * a.x_stride[2] + j * a.x_stride[3]];
+    }
+}
+
+static qn_status run_cache_write(const qn_call *c) {
+    const qn_tensor *x = c->in[1], *cache = c->out[0];
+    cache_args a = {x->data, cache->data, (const int32_t *)c->in[2]->data};
+    a.steps = x->shape[1];
+    a.heads = x->shape[2];
+    a.width = x->shape[3];
+    a.cached = cache->shape[1];
+    for (int i = 0; i < 4; i++) {
+        a.x_stride[i] = x->stride[i];
+        a.cache_stride[i] = cache->stride[i];
+    }
+    unsigned blocks = (unsigned)(x->shape[0] * x->shape[1]);
+    if (blocks == 0 || a.heads * a.width == 0) return QN_OK;
+    if (x->dtype == QN_F32) {
+        k_cache_write<float><<<blocks, QN_WALK_THREADS, 0, stream_of(c)>>>(a);
+    } else {
+        k_cache_write<bf16><<<blocks, QN_WALK_THREADS, 0, stream_of(c)>>>(a);
+    }
+    return launched(c);
+}
+
 enum { ANY = ~(uint32_t)QN_DTYPE_BIT(QN_F16) };
 
 extern "C" const qn_cuda_body qn_cuda_shape[] = {
     {"copy", ANY, run_move},
     {"cast", ANY, run_move},
     {"concat", ANY, run_concat},
+    {"cache_write", QN_DTYPE_BIT(QN_F32) | QN_DTYPE_BIT(QN_BF16), run_cache_write},
     {NULL},
 };
