@@ -2,13 +2,14 @@
  *
  * Forward: a warp copies a row, 16 bytes a lane: ids, the rows used and y move once.
  *
- * Gradient without atomics on floats: (id, row) pairs are sorted by id, stably (radix sort, 8 bits a
- * pass, 2048 pairs a block), so that the rows of one id lie side by side in their order. A block adds
- * a window of 32 sorted pairs: an id whose rows lie inside is written at once; the parts of one that
- * crosses windows go to scratch and are added in order by a second kernel. Rows of dtable no id
- * names are zeroed first, unless the call accumulates. dy is read once, dtable written once (twice
- * where rows are used), plus at most 2/32 of dy for parts and 16 bytes a pair and pass for sorting.
- * Positions: a thread adds its column over the samples, in order.
+ * Gradient without atomics on floats: (id, row) pairs are sorted by id, stably (radix sort, 8
+ * bits a pass, 2048 pairs a block), so that the rows of one id lie side by side in their order.
+ * A block adds a window of 32 sorted pairs: an id whose rows lie inside is written at once; the
+ * parts of one that crosses windows go to scratch and are added in order by a second kernel.
+ * Rows of dtable no id names are zeroed first, unless the call accumulates. dy is read once,
+ * dtable written once (twice where rows are used), plus at most 2/32 of dy for parts and 16
+ * bytes a pair and pass for sorting. Positions: a thread adds its column over the samples, in
+ * order.
  *
  * An id outside the table gives a row of NaN, and no gradient: the loss becomes NaN and the guard
  * refuses the step. (Sources check ids when they read them.)

@@ -3,8 +3,8 @@
  * Cross-entropy: a warp holds a row of up to 4 x 32 vectors (1024 bf16), a block of 512 threads one
  * of up to 13 x 512 (53,248 bf16, 26,624 f32), packed as stored; so logits are read once and the
  * gradient, which may take their place, written once: 4 bytes a logit in bf16. Longer rows are read
- * a second time. A row leaves 16 bytes; one block makes the losses of them, in f64, and adds them in
- * a fixed order.
+ * a second time. A row leaves 16 bytes; one block makes the losses of them, in f64, and adds
+ * them in a fixed order.
  *
  * A target that is neither a class nor ignore_index makes the loss NaN: the guard then refuses the
  * step. (Sources check targets when they read them, so this is a second line of defence.)
@@ -17,7 +17,7 @@ QN_DEV double load_scalar(const void *p, bool is_f64) {
     return is_f64 ? *(const double *)p : (double)*(const float *)p;
 }
 
-/* ---- cross-entropy ---------------------------------------------------------------------------- */
+/* ---- cross-entropy --------------------------------------------------------------------------- */
 
 /* V elements as they are stored: two bf16 in a register, so that a row fits. */
 template <typename T, int V> struct packed {
@@ -134,7 +134,7 @@ __global__ void __launch_bounds__(LANES == QN_WARP ? QN_ROW_THREADS : LOSS_THREA
     }
 }
 
-/* ---- sums of rows ----------------------------------------------------------------------------- */
+/* ---- sums of rows ---------------------------------------------------------------------------- */
 
 /* Terms of a sum. */
 struct ce_term {
@@ -210,7 +210,7 @@ void loss_rows_launch(const loss_rows *r, qn_dtype dt, cudaStream_t s) {
     }
 }
 
-/* ---- cross_entropy: launcher ------------------------------------------------------------------ */
+/* ---- cross_entropy: launcher ----------------------------------------------------------------- */
 
 static qn_status require_rows(const qn_call *c, const qn_tensor *t, int64_t *stride) {
     if (t->shape[1] > 1 && t->stride[1] != 1) {
@@ -251,7 +251,7 @@ static size_t record_scratch(const qn_call *c) {
 
 static size_t row_scratch(const qn_call *c) { return sizeof(double) * (size_t)c->in[0]->shape[0]; }
 
-/* ---- mse: a warp a row ------------------------------------------------------------------------ */
+/* ---- mse: a warp a row ----------------------------------------------------------------------- */
 
 struct mse_args {
     int64_t n, width, y_stride, target_stride, dy_stride;
@@ -324,7 +324,7 @@ static qn_status run_mse(const qn_call *c) {
     return launched(c);
 }
 
-/* ---- accuracy: a warp a row ------------------------------------------------------------------- */
+/* ---- accuracy: a warp a row ------------------------------------------------------------------ */
 
 template <typename T>
 __global__ void __launch_bounds__(QN_ROW_THREADS)

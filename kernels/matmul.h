@@ -20,10 +20,10 @@ extern "C" {
  * (FMA for f32, tensor cores for bf16), in an order that the shape alone decides; everything after
  * the sum is f32 on the unrounded sum, and each stored value is rounded once.
  * Any size, 0 included (k = 0: the sum is 0).
- * C and pre overlap nothing else, except that residual may be C. Pointers need only the alignment of
- * their elements; fast where A and B start on 16 bytes and their ld and steps are multiples of 16
- * bytes (who owns the storage pads ld, never the shape).
- * Bytes: told in the kernels' files. Fill by name: what is left zero is absent, except alpha. */
+ * C and pre overlap nothing else, except that residual may be C. Pointers need only the
+ * alignment of their elements; fast where A and B start on 16 bytes and their ld and steps are
+ * multiples of 16 bytes (who owns the storage pads ld, never the shape). Bytes: told in the
+ * kernels' files. Fill by name: what is left zero is absent, except alpha. */
 typedef struct qn_product {
     int64_t m, n, k;
     qn_dtype dtype;        /* of a and b: f32 or bf16 */

@@ -158,7 +158,8 @@ QN_DEV void norm_grad_store(const norm_args &a, const int64_t (&at)[4], int64_t 
     store_run<T, V>(p, out);
 }
 
-/* Adds the warps' sums of their columns (LANES = 32) in order and leaves the chunk's partial row. */
+/* Adds the warps' sums of their columns (LANES = 32) in order and leaves the chunk's partial
+ * row. */
 template <int V, int LANES>
 QN_DEV void norm_partial_out(const norm_args &a, float (&sums)[QN_ROW_HOLD][V], int which,
                              float *buffer) {

@@ -2,9 +2,9 @@
  *
  * A tensor is (outer, n, inner) around the reduced axis. n is cut into chunks by shape alone: 8192
  * elements of a row (inner = 1, a block each), 256 rows of a column (a thread each, neighbours side
- * by side). A chunk is added in f32 runs of 32 whose totals are added in f64; where there are several
- * chunks their totals go to scratch and a second kernel adds them in order. x is read once. A
- * maximum that meets a NaN is NaN.
+ * by side). A chunk is added in f32 runs of 32 whose totals are added in f64; where there are
+ * several chunks their totals go to scratch and a second kernel adds them in order. x is read
+ * once. A maximum that meets a NaN is NaN.
  */
 #include "kernels/walk.cuh"
 

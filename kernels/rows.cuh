@@ -1,9 +1,9 @@
 /* rows.cuh — a row held by a warp or a block: the frame of norms, softmax and losses.
  *
- * A row of `width` elements is cut into vectors of V (16 bytes, or single elements where rows do not
- * start aligned). LANES threads (32: a warp, else the block of QN_ROW_THREADS) hold up to HOLD
- * vectors each, so a row that fits is read once and written once. Longer rows are walked again and
- * again (`HOLD` = 0); they come from cache where they fit there.
+ * A row of `width` elements is cut into vectors of V (16 bytes, or single elements where rows do
+ * not start aligned). LANES threads (32: a warp, else the block of QN_ROW_THREADS) hold up to
+ * HOLD vectors each, so a row that fits is read once and written once. Longer rows are walked
+ * again and again (`HOLD` = 0); they come from cache where they fit there.
  */
 #ifndef QN_ROWS_CUH
 #define QN_ROWS_CUH

@@ -1,12 +1,13 @@
-/* update.cu — what happens once per step over the flat parameter arena: gradient norm, guard, AdamW,
- * SGD.
+/* update.cu — what happens once per step over the flat parameter arena: gradient norm, guard,
+ * AdamW, SGD.
  *
- * One launch goes over all segments (64 at a time, passed by value): a block takes BLOCK elements of
- * one segment, four at once. AdamW moves 28 bytes a parameter in f32 (p, m, v read and written, g
- * read), 30 with bf16 weights and f32 master, 22 in bf16 with stochastic rounding; the gradient norm
- * 4. Scalars that change from step to step (lr, t, clip, apply) are read from device memory; a
- * thread of each block computes the bias corrections in f64. Nothing is written when the guard says
- * so. The norm is added in f64 over the same blocks as on the CPU, then block by block.
+ * One launch goes over all segments (64 at a time, passed by value): a block takes BLOCK
+ * elements of one segment, four at once. AdamW moves 28 bytes a parameter in f32 (p, m, v read
+ * and written, g read), 30 with bf16 weights and f32 master, 22 in bf16 with stochastic
+ * rounding; the gradient norm 4. Scalars that change from step to step (lr, t, clip, apply) are
+ * read from device memory; a thread of each block computes the bias corrections in f64. Nothing
+ * is written when the guard says so. The norm is added in f64 over the same blocks as on the
+ * CPU, then block by block.
  */
 #include "kernels/walk.cuh"
 
