@@ -16,7 +16,7 @@ cd "$root" || exit 1
 clang=$(command -v clang-14 || command -v clang)
 cov=$(command -v llvm-cov-14 || command -v llvm-cov)
 prof=$(command -v llvm-profdata-14 || command -v llvm-profdata)
-core="kernels/status.c engine/arena.c engine/tensor.c"
+core="kernels/status.c engine/arena.c engine/tensor.c engine/device.c engine/device_host.c"
 
 # One harness: the files whose coverage counts, what else it is built of, packages of pkg-config,
 # options of the fuzzer, folders with seeds. `seeds` alone is what the harness writes itself.
@@ -61,8 +61,11 @@ build() { # HARNESS OUTPUT FLAG...
         flags=$(pkg-config --cflags $packages)
         libraries=$(pkg-config --libs $packages)
     fi
-    $clang -std=c11 -D_GNU_SOURCE -DQN_FUZZ -I. $flags -O1 -g "$@" tests/fuzz_$harness.c \
-        $(printf '%s\n' $readers $more $core | sort -u) $libraries -lm -lpthread -o "$output"
+    local compile="$clang -std=c11 -D_GNU_SOURCE -DQN_FUZZ -I. $flags -O1 -g"
+    # The core is not under test; the ops that device.c names are not called and thrown away.
+    $compile -ffunction-sections -nostdlib -r $core -o "$output.core.o"
+    $compile "$@" tests/fuzz_$harness.c $(printf '%s\n' $readers $more | sort -u) \
+        "$output.core.o" $libraries -lm -lpthread -Wl,--gc-sections -o "$output"
 }
 
 write_checkpoint_seeds() { # manifests apart from tensor files
