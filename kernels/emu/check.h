@@ -109,9 +109,56 @@ uint32_t qe_clock_visible(const qe_clock *c, uint32_t agent);
 
 void qe_fence_begin(void); /* a launch begins: nothing released through any address */
 
-/* ---- shadow (check_shadow.c) ----------------------------------------------------------------- */
+/* ---- what may be used and what was written (check_state.c) ----------------------------------- */
+
+enum { QE_GRAIN = 8, QE_SLOTS = 4 };
+
+/* The last accesses to 8 bytes, for four at once; kind: the bytes, and the bits below. */
+typedef int32_t qe_quad __attribute__((vector_size(16)));
+typedef struct qe_grain {
+    qe_quad agent, epoch, site, kind;
+} qe_grain;
+enum {
+    QE_SLOT_BYTES = 0xff,
+    QE_SLOT_WROTE = 1 << 8,
+    QE_SLOT_ATOMIC = 1 << 9,
+    QE_SLOT_ASYNC = 1 << 10
+};
+
+typedef struct qe_stretch { /* device or shared memory and its shadow */
+    char *low, *high;
+    qe_grain *grains;
+    uint16_t *state; /* a bit per byte: written | usable << 8 */
+} qe_stretch;
+extern qe_stretch qe_shadow_global, qe_shadow_shared;
 
 void qe_shadow_begin(const qe_launch *l, bool forget_epochs);
 void qe_shadow_block(const qe_block *b); /* its shared memory: nothing written yet */
+/* The allocation that is nearest to p within 1 MiB; false: none. */
+bool qe_shadow_near(const char *p, char **base, size_t *bytes);
+
+/* ---- reports (check_report.c) ---------------------------------------------------------------- */
+
+typedef struct qe_actor { /* who makes an access, and which */
+    qe_clock *clock;
+    const qe_thread *thread;
+    const qe_block *block;
+    const qe_site *site;
+    uint32_t agent, epoch;
+    uint32_t own_since; /* own accesses before this epoch are looked up: an agent number is lent */
+    uint32_t floor;     /* threads of its block are known up to here */
+    uint32_t first;     /* epochs up to here are out of date */
+    uint32_t flags;
+    int32_t kind; /* as in a slot */
+} qe_actor;
+
+/* Sites are constants of the program: their distance from one of the checker's own constants fits
+ * into 32 bits. */
+int32_t qe_site_code(const qe_site *site);
+
+void qe_report_begin(void); /* a launch begins: everything is news */
+void qe_report_race(const qe_actor *a, const char *p, qe_finding kind, const qe_grain *g,
+                    unsigned slot);
+void qe_report_state(const qe_actor *a, const char *p, uint32_t bytes, qe_finding kind);
 
 #endif

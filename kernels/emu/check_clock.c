@@ -93,6 +93,7 @@ void qe_check_launch_begin(qe_launch *l) {
     clocks.first = clocks.epoch;
     qe_tree_begin(l->grid[0] * l->grid[1] * l->grid[2], l->block[0] * l->block[1] * l->block[2]);
     qe_fence_begin();
+    qe_report_begin();
 }
 
 void qe_check_launch_end(qe_launch *l) { (void)l; }

@@ -261,7 +261,7 @@ bool qe_run(const qe_kernel *k, qe_shape grid, qe_shape block, qe_shape cluster,
     qe_now = (qe_resident){.total = (uint64_t)grid.x * grid.y * grid.z / n};
     max_resident = residents(k, block.x * block.y * block.z, dynamic_shared);
     if (max_resident < n) max_resident = n;
-    if (l.watch & QE_CHECK) qe_check_launch_begin(&l);
+    qe_check_launch_begin(&l);
     if (l.watch & QE_COUNT) qe_count_launch_begin(&l);
     qe_threads_run();
     if (l.failed) clear_away();

@@ -357,16 +357,17 @@ uint32_t qe_shared_address(qe_thread *t, const void *generic, const qe_site *sit
 
 /* ---- accesses: what generated code calls before a load or store ------------------------------ */
 
-/* UNCOUNTED: the checker sees it, the counters do not (mbarrier words; qe_count_matrix counts the
- * rows of ldmatrix). An ATOMIC access through qe_watched orders nothing: it races with plain
- * accesses only. */
+/* UPDATE: reads what it writes (atom, red). UNCOUNTED: the checker sees it, the counters do not
+ * (mbarrier words; qe_count_matrix counts the rows of ldmatrix). An ATOMIC access through
+ * qe_watched orders nothing: it races with plain accesses only. */
 enum {
     QE_READ = 0,
     QE_WRITE = 1,
     QE_ATOMIC = 2,
     QE_BY_ASYNC = 4,
     QE_VOLATILE = 8,
-    QE_UNCOUNTED = 16
+    QE_UNCOUNTED = 16,
+    QE_UPDATE = 32
 };
 
 /* Alignment always; the rest when the launch is watched. */
@@ -544,10 +545,6 @@ void qe_agent_waited(qe_agent *a, qe_thread *t); /* t waited for it directly */
 void qe_agent_end(qe_agent *a);
 void qe_check_fence_proxy(qe_thread *t);
 
-/* What qe_watched does for the checker alone: accesses that are counted in another way (rows of
- * ldmatrix and stmatrix, words of mbarriers). */
-void qe_check_access(qe_thread *t, const void *p, uint32_t bytes, uint32_t flags,
-                     const qe_site *site);
 /* A moment in a thread's life, to ask later whether another thread is ordered after it. */
 typedef struct qe_stamp {
     uint32_t id, epoch; /* id 0 = the checker is off */

@@ -1,0 +1,156 @@
+/* check_state.c — the shadow of memory: which bytes may be used, which have been written.
+ *
+ * Every 8 bytes of device and shared memory have a state of 16 bits and a grain, the record of the
+ * last accesses. Both are reserved address space and take memory only where it is touched.
+ */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+
+#include "kernels/emu/check.h"
+
+enum { USABLE = 0xff00, WRITTEN = 0x00ff };
+#define NEAR_BYTES ((size_t)1 << 20)
+
+typedef struct span {
+    char *base;
+    size_t bytes;
+} span;
+
+qe_stretch qe_shadow_global, qe_shadow_shared;
+
+static struct {
+    span *live;
+    size_t n_live, capacity;
+    bool behind; /* memory was used while nobody watched */
+} allocations;
+
+/* ---- address space --------------------------------------------------------------------------- */
+
+static void *reserve(size_t bytes) {
+    void *p = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE,
+                   -1, 0);
+    if (p == MAP_FAILED) {
+        fprintf(stderr, "emulator: the checker found no address space for %zu bytes\n", bytes);
+        abort();
+    }
+    return p;
+}
+
+static void open_stretch(qe_stretch *s, char *low, char *high) {
+    size_t n = (size_t)(high - low) / QE_GRAIN;
+    *s = (qe_stretch){low, high, reserve(n * sizeof(qe_grain)), reserve(n * sizeof(uint16_t))};
+}
+
+static void open_shadow(void) {
+    if (qe_shadow_global.low || !qe_global_low) return;
+    open_stretch(&qe_shadow_global, qe_global_low, qe_global_high);
+    open_stretch(&qe_shadow_shared, qe_shared_low, qe_shared_high);
+}
+
+static void forget_grains(qe_stretch *s) {
+    size_t n = (size_t)(s->high - s->low) / QE_GRAIN;
+    madvise(s->grains, n * sizeof(qe_grain), MADV_DONTNEED);
+}
+
+/* Each byte's bits of `keep` stay, those of `value` are set. */
+static void mark(qe_stretch *s, const char *p, size_t bytes, uint32_t keep, uint32_t value) {
+    size_t at = (size_t)(p - s->low), end = at + bytes;
+    while (at < end) {
+        uint16_t *state = &s->state[at / QE_GRAIN];
+        if (at % QE_GRAIN == 0 && end - at >= QE_GRAIN) {
+            size_t n = (end - at) / QE_GRAIN;
+            for (size_t i = 0; i < n; i++) state[i] = (uint16_t)((state[i] & keep) | value);
+            at += n * QE_GRAIN;
+            continue;
+        }
+        size_t n = QE_GRAIN - at % QE_GRAIN;
+        if (n > end - at) n = end - at;
+        uint32_t some = (((1u << n) - 1) << at % QE_GRAIN) * 0x101u;
+        *state = (uint16_t)((*state & (keep | ~some)) | (value & some));
+        at += n;
+    }
+}
+
+/* ---- device memory --------------------------------------------------------------------------- */
+
+static bool watching(void) { return qe_cfg.watch & QE_CHECK; }
+
+void qe_check_alloc(const void *p, size_t bytes) {
+    if (allocations.n_live == allocations.capacity) {
+        size_t wider = allocations.capacity ? 2 * allocations.capacity : 64;
+        span *live = realloc(allocations.live, wider * sizeof *live);
+        if (!live) abort();
+        allocations.live = live;
+        allocations.capacity = wider;
+    }
+    allocations.live[allocations.n_live++] = (span){(char *)(uintptr_t)p, bytes};
+    if (!watching()) {
+        allocations.behind = true;
+        return;
+    }
+    open_shadow();
+    mark(&qe_shadow_global, p, bytes, 0, USABLE);
+}
+
+void qe_check_free(const void *p, size_t bytes) {
+    for (size_t i = 0; i < allocations.n_live; i++) {
+        if (allocations.live[i].base != p) continue;
+        allocations.live[i] = allocations.live[--allocations.n_live];
+        break;
+    }
+    if (qe_shadow_global.low) mark(&qe_shadow_global, p, bytes, 0, 0);
+}
+
+void qe_check_host_write(const void *p, size_t bytes) {
+    if (!qe_is_global(p)) return;
+    if (!watching()) {
+        allocations.behind = true;
+        return;
+    }
+    open_shadow();
+    mark(&qe_shadow_global, p, bytes, USABLE | WRITTEN, WRITTEN);
+}
+
+bool qe_shadow_near(const char *p, char **base, size_t *bytes) {
+    size_t nearest = NEAR_BYTES;
+    for (size_t i = 0; i < allocations.n_live; i++) {
+        const span *s = &allocations.live[i];
+        size_t distance = 0;
+        if (p < s->base)
+            distance = (size_t)(s->base - p);
+        else if (p >= s->base + s->bytes)
+            distance = (size_t)(p - s->base - s->bytes) + 1;
+        if (distance >= nearest) continue;
+        nearest = distance;
+        *base = s->base;
+        *bytes = s->bytes;
+    }
+    return nearest < NEAR_BYTES;
+}
+
+/* ---- launches and blocks --------------------------------------------------------------------- */
+
+void qe_shadow_begin(const qe_launch *l, bool forget_epochs) {
+    if (!(l->watch & QE_CHECK)) {
+        allocations.behind = true;
+        return;
+    }
+    open_shadow();
+    if (forget_epochs) {
+        forget_grains(&qe_shadow_global);
+        forget_grains(&qe_shadow_shared);
+    }
+    if (allocations.behind) /* what a launch that was not watched wrote is unknown: all of it */
+        for (size_t i = 0; i < allocations.n_live; i++)
+            mark(&qe_shadow_global, allocations.live[i].base, allocations.live[i].bytes, 0,
+                 USABLE | WRITTEN);
+    allocations.behind = false;
+}
+
+void qe_shadow_block(const qe_block *b) {
+    size_t at = (size_t)(b->window - qe_shared_low) / QE_SHARED_STRIDE * QE_SHARED_STRIDE;
+    mark(&qe_shadow_shared, qe_shared_low + at, QE_SHARED_STRIDE, 0, 0);
+    mark(&qe_shadow_shared, b->window + b->shared_low, b->shared_bytes, 0, USABLE);
+}
