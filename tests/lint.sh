@@ -27,6 +27,9 @@ exit io/verb_train.c a second interrupt ends the process at once
 global kernels/emu/*.c one emulated device for the process, driven by one thread
 alloc kernels/emu/*.c stands in for the driver; what it allocates is not the engine's
 print kernels/emu/*.c a test program prints findings as a sanitizer does
+alloc kernels/emu/ptx2c/*.c a program of its own, which keeps all it reads until it ends
+print kernels/emu/ptx2c/*.c a program of its own, run by the build
+exit kernels/emu/ptx2c/*.c what cannot be read ends the translation
 exit kernels/emu/*.c findings nobody cleared end the process with their own status
 EOF
 }

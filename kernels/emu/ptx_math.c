@@ -27,9 +27,7 @@ uint64_t qe_bfe_u64(uint64_t x, uint32_t at, uint32_t n) {
     n &= 255;
     return at > 63 ? 0 : x >> at & qe_mask(0, n, 64);
 }
-uint32_t qe_bfe_u32(uint32_t x, uint32_t at, uint32_t n) {
-    return (uint32_t)qe_bfe_u64(x, at, n);
-}
+uint32_t qe_bfe_u32(uint32_t x, uint32_t at, uint32_t n) { return (uint32_t)qe_bfe_u64(x, at, n); }
 int64_t qe_bfe_s64(int64_t x, uint32_t at, uint32_t n) {
     at &= 255;
     n &= 255;
@@ -79,8 +77,8 @@ uint32_t qe_prmt_rc16(uint32_t a, uint32_t b, uint32_t c) {
 
 /* ---- directed rounding by the processor ------------------------------------------------------ */
 
-static const int modes[] = {[qe_rn] = FE_TONEAREST, [qe_rz] = FE_TOWARDZERO, [qe_rm] = FE_DOWNWARD,
-                            [qe_rp] = FE_UPWARD};
+static const int modes[] = {
+    [qe_rn] = FE_TONEAREST, [qe_rz] = FE_TOWARDZERO, [qe_rm] = FE_DOWNWARD, [qe_rp] = FE_UPWARD};
 
 /* volatile: the operation stays between the two calls. */
 float qe_div_f32(float a, float b, qe_rounding r) {

@@ -3,8 +3,7 @@
  * Helpers that every thread runs all the time are inline here; conversions and roundings that are
  * rare are in ptx_math.c. A half (f16, bf16) is its 16 bits; its arithmetic is done in double and
  * rounded once: the sum and product of two halves are exact there or round to the same half, fma
- * keeps what double loses in the last bit (round to odd). `ptx_fma` and friends follow IEEE 754 in
- * the direction asked for; NaN results of f32 and halves are the canonical 0x7fffffff, 0x7fff.
+ * keeps what double loses in the last bit (round to odd). Directed rounding follows IEEE 754; NaN results of f32 and halves are the canonical 0x7fffffff, 0x7fff.
  */
 #ifndef QE_PTX_OPS_H
 #define QE_PTX_OPS_H
@@ -16,7 +15,7 @@
 
 #define QE_INLINE static inline __attribute__((always_inline, unused))
 
-__extension__ typedef unsigned __int128 qe_b128;
+typedef unsigned __int128 qe_b128;
 
 /* ---- bits ------------------------------------------------------------------------------------ */
 
@@ -334,9 +333,7 @@ double qe_mul_f64(double a, double b, qe_rounding r);
 double qe_div_f64(double a, double b, qe_rounding r);
 double qe_sqrt_f64(double x, qe_rounding r);
 float qe_div_approx(float a, float b); /* 0 where |b| > 2^126, as documented */
-static inline float qe_rsqrt(float x) {
-    return qe_nan32((float)(1.0 / __builtin_sqrt((double)x)));
-}
+static inline float qe_rsqrt(float x) { return qe_nan32((float)(1.0 / __builtin_sqrt((double)x))); }
 static inline double qe_upper_half(double x) { return qe_f64(qe_bits64(x) & 0xffffffff00000000u); }
 
 /* The other operand where one is NaN; -0 lies below +0. */

@@ -40,15 +40,24 @@ static void print_one(const char *spec, size_t length, const char *base, size_t 
 #pragma GCC diagnostic ignored "-Wformat-nonliteral"
     char out[512];
     int *s = star;
-    if (letter == 's') snprintf(out, sizeof out, format, text);
-    else if (letter == 'p') snprintf(out, sizeof out, format, (void *)(uintptr_t)bits);
-    else if (letter == 'c') snprintf(out, sizeof out, format, (int)bits);
-    else if (real && stars == 2) snprintf(out, sizeof out, format, s[0], s[1], qe_f64(bits));
-    else if (real && stars == 1) snprintf(out, sizeof out, format, s[0], qe_f64(bits));
-    else if (real) snprintf(out, sizeof out, format, qe_f64(bits));
-    else if (integer && stars == 1) snprintf(out, sizeof out, format, s[0], (long long)bits);
-    else if (integer) snprintf(out, sizeof out, format, (long long)bits);
-    else out[0] = '\0';
+    if (letter == 's')
+        snprintf(out, sizeof out, format, text);
+    else if (letter == 'p')
+        snprintf(out, sizeof out, format, (void *)(uintptr_t)bits);
+    else if (letter == 'c')
+        snprintf(out, sizeof out, format, (int)bits);
+    else if (real && stars == 2)
+        snprintf(out, sizeof out, format, s[0], s[1], qe_f64(bits));
+    else if (real && stars == 1)
+        snprintf(out, sizeof out, format, s[0], qe_f64(bits));
+    else if (real)
+        snprintf(out, sizeof out, format, qe_f64(bits));
+    else if (integer && stars == 1)
+        snprintf(out, sizeof out, format, s[0], (long long)bits);
+    else if (integer)
+        snprintf(out, sizeof out, format, (long long)bits);
+    else
+        out[0] = '\0';
 #pragma GCC diagnostic pop
     fputs(out, stdout);
 }
@@ -66,8 +75,10 @@ void qe_vprintf(qe_thread *t, char *result, const char *format, const char *argu
         f += plain;
         if (!*f) break;
         size_t length = 1 + strcspn(f + 1, "diouxXaAeEfFgGcsp%") + 1;
-        if (f[length - 1] == '%') fputc('%', stdout);
-        else print_one(f, length, base, &at);
+        if (f[length - 1] == '%')
+            fputc('%', stdout);
+        else
+            print_one(f, length, base, &at);
         f += length;
     }
     qe_put32(result, (uint32_t)at);

@@ -40,11 +40,14 @@ int main(int argc, char **argv) {
     const char *paths[2] = {NULL, NULL};
     int n = 0;
     for (int i = 1; i < argc; i++) {
-        if (strcmp(argv[i], "--file") == 0 && i + 1 < argc) m.shown = argv[++i];
+        if (strcmp(argv[i], "--file") == 0 && i + 1 < argc)
+            m.shown = argv[++i];
         else if (strcmp(argv[i], "--arch") == 0 && i + 1 < argc)
             m.arch = (int)strtol(argv[++i], NULL, 10);
-        else if (n < 2 && argv[i][0] != '-') paths[n++] = argv[i];
-        else n = 3;
+        else if (n < 2 && argv[i][0] != '-')
+            paths[n++] = argv[i];
+        else
+            n = 3;
     }
     if (n != 2 || !m.shown || (m.arch != 80 && m.arch != 90)) {
         fprintf(stderr, "usage: ptx2c IN.ptx OUT.c --file NAME.cu --arch 80|90\n");

@@ -20,7 +20,7 @@ typedef struct ptx_text {
     size_t length, capacity;
 } ptx_text;
 
-void *ptx_alloc(size_t bytes);                               /* zeroed; out of memory ends */
+void *ptx_alloc(size_t bytes); /* zeroed; out of memory ends */
 void *ptx_grow(void *items, int n, int *capacity, size_t item_bytes); /* room for item n */
 void ptx_add(ptx_text *x, const char *format, ...) __attribute__((format(printf, 2, 3)));
 char *ptx_say(const char *format, ...) __attribute__((format(printf, 1, 2)));
@@ -83,9 +83,9 @@ typedef struct ptx_operand {
 } ptx_operand;
 
 typedef struct ptx_variable {
-    const char *name;        /* without the number if ranged */
-    const char *c;           /* in C; of a range: without the number */
-    const char *space;       /* reg, local, param, shared, global, const */
+    const char *name;  /* without the number if ranged */
+    const char *c;     /* in C; of a range: without the number */
+    const char *space; /* reg, local, param, shared, global, const */
     const ptx_type *type;
     int64_t bytes, align, offset; /* offset: entry parameters, shared memory */
     int range;                    /* %r<8>: 8, else 0 */
@@ -110,8 +110,8 @@ typedef struct ptx_loc {
 } ptx_loc;
 
 enum { PTX_MAX_PARTS = 16 };
-typedef struct ptx_line { /* an instruction; a label if op is NULL */
-    const char *op;      /* first part */
+typedef struct ptx_line {             /* an instruction; a label if op is NULL */
+    const char *op;                   /* first part */
     const char *parts[PTX_MAX_PARTS]; /* modifiers, without dots */
     int n_parts;
     const char *text; /* as written, blanks collapsed; label: its name */
@@ -134,7 +134,7 @@ typedef struct ptx_label {
 typedef struct ptx_function {
     const char *name, *c;
     bool entry, defined;
-    ptx_scope *top; /* parameters and results of the head, then the body's own variables */
+    ptx_scope *top;          /* parameters and results of the head, then the body's own variables */
     int n_params, n_results; /* the first variables of top: results, then parameters */
     int64_t param_bytes, static_shared, local_bytes;
     uint32_t max_threads, min_blocks, required_threads[3], required_cluster[3];
@@ -183,10 +183,10 @@ typedef struct ptx_writer {
     ptx_module *module;
     ptx_function *function;
     const ptx_line *line;
-    int site;         /* of this instruction */
-    ptx_text body;    /* statements */
-    ptx_text tables;  /* rows of S */
-    ptx_text ranges;  /* rows of ranges */
+    int site;        /* of this instruction */
+    ptx_text body;   /* statements */
+    ptx_text tables; /* rows of S */
+    ptx_text ranges; /* rows of ranges */
     int n_sites, n_ranges, range_first;
     bool failed; /* this instruction has a problem */
 } ptx_writer;
@@ -224,10 +224,10 @@ typedef struct ptx_match {
 typedef const char *ptx_emitter(ptx_writer *w, const ptx_match *m);
 
 /* modifiers: words in the order of the instruction, separated by blanks. `a|b` one of them, `a|b?`
- * perhaps, `a|b/a` perhaps, else as if it were a, `a*` any word that begins so; `X:` before it names the choice for the code. T is
- * the type of the operands.
- * operands: types, `=` before a result; `u32?0` may be absent, then 0. A capture's letter stands for its
- * type, W for twice the width of T.
+ * perhaps, `a|b/a` perhaps, else as if it were a, `a*` any word that begins so; `X:` before it
+ * names the choice for the code. T is the type of the operands.
+ * operands: types, `=` before a result; `u32?0` may be absent, then 0. A capture's letter stands
+ * for its type, W for twice the width of T.
  * code: C, an expression if there is one result. $1 $2 ...: operands after the result, $X a
  * capture, $T the C type, $n the type's name, $K its letter, $B its bits, $S the site. Of packed
  * types the code is that of one half. `ftz` and `sat` on f32 are added around it.
@@ -237,8 +237,13 @@ typedef struct ptx_rule {
     ptx_emitter *emit; /* instead of code */
 } ptx_rule;
 
-extern const ptx_rule ptx_rules_integer[], ptx_rules_float[], ptx_rules_memory[],
-    ptx_rules_control[], ptx_rules_async[], ptx_rules_tensor[]; /* a row without op ends each */
+/* A row without op ends each. */
+extern const ptx_rule ptx_rules_integer[];
+extern const ptx_rule ptx_rules_float[];
+extern const ptx_rule ptx_rules_memory[];
+extern const ptx_rule ptx_rules_control[];
+extern const ptx_rule ptx_rules_async[];
+extern const ptx_rule ptx_rules_tensor[];
 
 ptx_emitter ptx_emit_cvt;
 

@@ -72,7 +72,8 @@ static void lay_out_shared(ptx_module *m, ptx_function *f) {
 char *ptx_signature(const ptx_function *f) {
     ptx_text x = {0};
     ptx_add(&x, "static void %s(qe_thread *t", f->c);
-    if (f->entry) ptx_add(&x, ", char *params");
+    if (f->entry)
+        ptx_add(&x, ", char *params");
     else
         for (int i = 0; i < f->n_results + f->n_params; i++)
             ptx_add(&x, ", char *%s", f->top->variables[i].c);
@@ -145,9 +146,12 @@ static void write_instruction(ptx_writer *w) {
     ptx_add(&w->tables, "    {\"%s\", %u, \"%s\"},\n", file, line, ptx_quoted(l->text));
     const char *code = ptx_instruction_code(w);
     ptx_add(&w->body, "#line %u \"%s\"\n", line, file);
-    if (alone) ptx_add(&w->body, "    if (%s) { %s%s }\n", guard_code(w), count, code ? code : ";");
-    else if (l->guard) ptx_add(&w->body, "    %sif (%s) %s\n", count, guard_code(w), code ? code : ";");
-    else ptx_add(&w->body, "    %s%s\n", count, code ? code : ";");
+    if (alone)
+        ptx_add(&w->body, "    if (%s) { %s%s }\n", guard_code(w), count, code ? code : ";");
+    else if (l->guard)
+        ptx_add(&w->body, "    %sif (%s) %s\n", count, guard_code(w), code ? code : ";");
+    else
+        ptx_add(&w->body, "    %s%s\n", count, code ? code : ";");
     if (alone || ends) close_range(w);
 }
 

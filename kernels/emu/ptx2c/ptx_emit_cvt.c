@@ -1,4 +1,4 @@
-/* ptx_emit_cvt.c — conversions: the source as an exact double (or an integer), then one rounding. */
+/* ptx_emit_cvt.c — conversions: the source as an exact double or an integer, then one rounding. */
 #include "kernels/emu/ptx2c/ptx2c.h"
 
 #include <string.h>
@@ -14,7 +14,9 @@ static bool is_half(const ptx_type *t) { return named(t, "f16") || named(t, "bf1
 static bool is_integer(const ptx_type *t) {
     return t->class == PTX_UNSIGNED || t->class == PTX_SIGNED;
 }
-static bool is_integral(const char *rounding) { return strlen(rounding) == 3 && rounding[2] == 'i'; }
+static bool is_integral(const char *rounding) {
+    return strlen(rounding) == 3 && rounding[2] == 'i';
+}
 
 /* The source with its own type: half values as float, denormals flushed where asked. */
 static const char *source(const conversion *c, const ptx_operand *o) {
@@ -43,26 +45,31 @@ static const char *to_integer(const conversion *c, const char *x) {
 
 static const char *to_f32(const conversion *c, const char *x) {
     const char *r = c->rounding, *y = x;
-    if (is_integral(r)) y = ptx_say("qe_nan32((float)qe_%s(%s))", r, x);
-    else if (*r && strcmp(r, "rn") != 0) y = ptx_say("qe_round_f32((long double)%s, qe_%s)", x, r);
-    else if (named(c->from, "f64")) y = ptx_say("qe_nan32((float)%s)", x);
-    else if (is_integer(c->from)) y = ptx_say("(float)%s", x);
+    if (is_integral(r))
+        y = ptx_say("qe_nan32((float)qe_%s(%s))", r, x);
+    else if (*r && strcmp(r, "rn") != 0)
+        y = ptx_say("qe_round_f32((long double)%s, qe_%s)", x, r);
+    else if (named(c->from, "f64"))
+        y = ptx_say("qe_nan32((float)%s)", x);
+    else if (is_integer(c->from))
+        y = ptx_say("(float)%s", x);
     if (ptx_has(c->w, "ftz")) y = ptx_say("qe_ftz(%s)", y);
     return ptx_has(c->w, "sat") ? ptx_say("qe_sat(%s)", y) : y;
 }
 
 static const char *to_f64(const conversion *c, const char *x) {
     const char *r = c->rounding, *y = ptx_say("(double)%s", x);
-    if (is_integral(r)) y = ptx_say("qe_%s(%s)", r, x);
-    else if (*r && strcmp(r, "rn") != 0) y = ptx_say("qe_round_f64((long double)%s, qe_%s)", x, r);
+    if (is_integral(r))
+        y = ptx_say("qe_%s(%s)", r, x);
+    else if (*r && strcmp(r, "rn") != 0)
+        y = ptx_say("qe_round_f64((long double)%s, qe_%s)", x, r);
     return ptx_has(c->w, "sat") ? ptx_say("qe_sat64(%s)", y) : y;
 }
 
 /* A value in the narrow format `name`. */
 static const char *to_narrow(const conversion *c, const char *name, const char *x) {
     const char *r = *c->rounding ? c->rounding : "rn";
-    if (is_integer(c->from) && c->from->bits == 64)
-        x = ptx_say("qe_odd_%s(%s)", c->from->name, x);
+    if (is_integer(c->from) && c->from->bits == 64) x = ptx_say("qe_odd_%s(%s)", c->from->name, x);
     if (is_integral(r)) {
         x = ptx_say("qe_%s(%s)", r, x);
         r = "rn";
@@ -124,9 +131,13 @@ const char *ptx_emit_cvt(ptx_writer *w, const ptx_match *m) {
         return NULL;
     }
     const char *x = source(&c, &o[1]), *y;
-    if (is_integer(to)) y = to_integer(&c, x);
-    else if (named(to, "f32")) y = to_f32(&c, x);
-    else if (named(to, "f64")) y = to_f64(&c, x);
-    else y = to_narrow(&c, to->name, x);
+    if (is_integer(to))
+        y = to_integer(&c, x);
+    else if (named(to, "f32"))
+        y = to_f32(&c, x);
+    else if (named(to, "f64"))
+        y = to_f64(&c, x);
+    else
+        y = to_narrow(&c, to->name, x);
     return ptx_assign(w, &o[0], to, y);
 }

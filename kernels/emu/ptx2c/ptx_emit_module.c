@@ -104,8 +104,8 @@ static void kernel_row(const ptx_function *f, ptx_text *params, ptx_text *kernel
     ptx_add(kernels, "    {\"%s\", %s, %lld, %lld, %lld, %d, %s%s, %u, ", f->name, f->c,
             (long long)f->static_shared, (long long)f->local_bytes, (long long)f->param_bytes,
             f->n_params, f->n_params ? "P_" : "NULL", f->n_params ? f->c : "", f->max_threads);
-    ptx_add(kernels, "{%u, %u, %u}, {%u, %u, %u}, %u, NULL},\n", r[0], r[1], r[2], c[0], c[1],
-            c[2], f->min_blocks);
+    ptx_add(kernels, "{%u, %u, %u}, {%u, %u, %u}, %u, NULL},\n", r[0], r[1], r[2], c[0], c[1], c[2],
+            f->min_blocks);
 }
 
 void ptx_module_tables(ptx_writer *w, ptx_text *out) {
@@ -130,13 +130,15 @@ void ptx_module_tables(ptx_writer *w, ptx_text *out) {
     ptx_add(out, "static const qe_range ranges[%d] = {\n%s    {0}\n};\n", w->n_ranges + 1,
             w->ranges.data ? w->ranges.data : "");
     ptx_add(out, "%s", params.data ? params.data : "");
-    ptx_add(out, "static qe_kernel kernels[] = {\n%s    {0}\n};\n", kernels.data ? kernels.data : "");
+    ptx_add(out, "static qe_kernel kernels[] = {\n%s    {0}\n};\n",
+            kernels.data ? kernels.data : "");
     ptx_add(out, "static const qe_symbol symbols[] = {\n%s    {0}\n};\n",
             symbols.data ? symbols.data : "");
-    ptx_add(out,
-            "static qe_module module = {\"%s\", %d, kernels, %d, symbols, %d, S, %d, ranges, R, %d, "
-            "NULL};\n",
-            m->shown, m->arch, n_kernels, n_symbols, w->n_sites, w->n_ranges);
+    ptx_add(
+        out,
+        "static qe_module module = {\"%s\", %d, kernels, %d, symbols, %d, S, %d, ranges, R, %d, "
+        "NULL};\n",
+        m->shown, m->arch, n_kernels, n_symbols, w->n_sites, w->n_ranges);
     ptx_add(out, "__attribute__((constructor)) static void enter(void) { "
                  "qe_module_register(&module); }\n");
 }

@@ -5,7 +5,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-static bool starts_word(int c) { return isalpha(c) || c == '_' || c == '$' || c == '%' || c == '.'; }
+static bool starts_word(int c) {
+    return isalpha(c) || c == '_' || c == '$' || c == '%' || c == '.';
+}
 static bool in_word(int c) { return isalnum(c) || c == '_' || c == '$' || c == '.'; }
 
 /* Past blanks and comments; counts lines. */
@@ -30,9 +32,12 @@ static const char *skip(const char *s, uint32_t *line) {
 static const char *end_of_word(const char *s) {
     s++;
     for (;;) {
-        if (in_word((unsigned char)*s)) s++;
-        else if (s[0] == ':' && s[1] == ':' && in_word((unsigned char)s[2])) s += 2;
-        else return s;
+        if (in_word((unsigned char)*s))
+            s++;
+        else if (s[0] == ':' && s[1] == ':' && in_word((unsigned char)s[2]))
+            s += 2;
+        else
+            return s;
     }
 }
 
@@ -65,14 +70,18 @@ ptx_token *ptx_lex(const char *file, const char *text) {
         tokens = ptx_grow(tokens, n, &capacity, sizeof *tokens);
         ptx_token *t = &tokens[n++];
         const char *end = s + 1;
-        if (!*s) t->kind = PTX_END, end = s;
+        if (!*s)
+            t->kind = PTX_END, end = s;
         else if (*s == '"') {
             t->kind = PTX_STRING;
             while (*end && *end != '"') end++;
             if (!*end++) ptx_stop("%s:%u: a string without end", file, line);
-        } else if (isdigit((unsigned char)*s)) t->kind = PTX_NUMBER, end = end_of_number(s);
-        else if (starts_word((unsigned char)*s)) t->kind = PTX_WORD, end = end_of_word(s);
-        else t->kind = PTX_MARK;
+        } else if (isdigit((unsigned char)*s))
+            t->kind = PTX_NUMBER, end = end_of_number(s);
+        else if (starts_word((unsigned char)*s))
+            t->kind = PTX_WORD, end = end_of_word(s);
+        else
+            t->kind = PTX_MARK;
         t->text = t->kind == PTX_STRING ? ptx_copy(s + 1, (size_t)(end - s) - 2)
                                         : ptx_copy(s, (size_t)(end - s));
         t->line = line;
@@ -97,7 +106,9 @@ bool ptx_number(const char *text, uint64_t *bits, int *width) {
         *width = 64;
         return *end == '\0';
     }
-    if (text[0] == '0' && strchr("bB", text[1]) && text[1]) *bits = strtoull(text + 2, &end, 2);
-    else *bits = strtoull(text, &end, 0);
+    if (text[0] == '0' && strchr("bB", text[1]) && text[1])
+        *bits = strtoull(text + 2, &end, 2);
+    else
+        *bits = strtoull(text, &end, 0);
     return strcmp(end, "") == 0 || strcmp(end, "U") == 0;
 }

@@ -1,4 +1,4 @@
-/* ptx_operand.c — reads the operands of an instruction and the values of an initialised variable. */
+/* ptx_operand.c — reads the operands of an instruction and the values of a variable. */
 #include "kernels/emu/ptx2c/ptx2c.h"
 
 #include <string.h>
@@ -33,8 +33,10 @@ static void parse_list(ptx_module *m, int *at, ptx_operand *o, const char *close
     while (!is(m, *at, close)) {
         o->items = ptx_grow(o->items, o->n_items, &capacity, sizeof *o->items);
         parse_operand(m, at, &o->items[o->n_items++]);
-        if (is(m, *at, ",")) ++*at;
-        else if (!is(m, *at, close)) unexpected(m, *at);
+        if (is(m, *at, ","))
+            ++*at;
+        else if (!is(m, *at, close))
+            unexpected(m, *at);
     }
     ++*at;
 }
@@ -45,8 +47,10 @@ static void parse_number(ptx_module *m, int *at, ptx_operand *o) {
     if (token(m, *at)->kind != PTX_NUMBER || !ptx_number(token(m, *at)->text, &o->bits, &o->width))
         unexpected(m, *at);
     o->kind = o->width ? PTX_REAL : PTX_INTEGER;
-    if (minus && o->kind == PTX_INTEGER) o->bits = 0 - o->bits;
-    else if (minus) o->bits ^= 1ull << (o->width - 1);
+    if (minus && o->kind == PTX_INTEGER)
+        o->bits = 0 - o->bits;
+    else if (minus)
+        o->bits ^= 1ull << (o->width - 1);
     ++*at;
 }
 
@@ -102,8 +106,10 @@ ptx_operand *ptx_parse_operands(ptx_module *m, int *at, int *n) {
     while (!is(m, *at, ";")) {
         list.items = ptx_grow(list.items, list.n_items, &capacity, sizeof *list.items);
         parse_operand(m, at, &list.items[list.n_items++]);
-        if (is(m, *at, ",")) ++*at;
-        else if (!is(m, *at, ";")) unexpected(m, *at);
+        if (is(m, *at, ","))
+            ++*at;
+        else if (!is(m, *at, ";"))
+            unexpected(m, *at);
     }
     *n = list.n_items;
     return list.items;

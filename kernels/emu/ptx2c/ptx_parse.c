@@ -31,8 +31,7 @@ static void expect(parser *p, const char *s) {
 static int64_t integer(parser *p) {
     uint64_t bits;
     int width;
-    if (token(p)->kind != PTX_NUMBER || !ptx_number(text(p), &bits, &width) || width)
-        unexpected(p);
+    if (token(p)->kind != PTX_NUMBER || !ptx_number(text(p), &bits, &width) || width) unexpected(p);
     p->at++;
     return (int64_t)bits;
 }
@@ -93,7 +92,8 @@ static void parse_loc(parser *p) {
 
 static const ptx_type *parse_type(parser *p) {
     const ptx_type *t = text(p)[0] == '.' ? ptx_type_find(text(p) + 1, strlen(text(p)) - 1) : NULL;
-    if (!t) ptx_stop("%s: line %u of the PTX: unknown type `%s`", p->m->shown, token(p)->line, text(p));
+    if (!t)
+        ptx_stop("%s: line %u of the PTX: unknown type `%s`", p->m->shown, token(p)->line, text(p));
     p->at++;
     return t;
 }
@@ -104,15 +104,21 @@ static void parse_variable(parser *p, ptx_scope *s, const char *space, bool exte
     int vector = 1;
     const ptx_type *type = NULL;
     for (;;) {
-        if (accept(p, ".align")) align = integer(p);
-        else if (accept(p, ".v2")) vector = 2;
-        else if (accept(p, ".v4")) vector = 4;
-        else if (accept(p, ".attribute")) while (!accept(p, ")")) p->at++;
+        if (accept(p, ".align"))
+            align = integer(p);
+        else if (accept(p, ".v2"))
+            vector = 2;
+        else if (accept(p, ".v4"))
+            vector = 4;
+        else if (accept(p, ".attribute"))
+            while (!accept(p, ")")) p->at++;
         else if (accept(p, ".ptr")) {
             while (text(p)[0] == '.' && !is(p, ".align")) p->at++;
             if (accept(p, ".align")) integer(p); /* of what it points to */
-        } else if (!type && text(p)[0] == '.') type = parse_type(p);
-        else break;
+        } else if (!type && text(p)[0] == '.')
+            type = parse_type(p);
+        else
+            break;
     }
     if (!type || token(p)->kind != PTX_WORD) unexpected(p);
     do {
@@ -123,15 +129,19 @@ static void parse_variable(parser *p, ptx_scope *s, const char *space, bool exte
         v->external = external;
         v->bytes = (int64_t)ptx_type_bytes(type) * vector;
         v->align = align > v->bytes ? align : align ? align : v->bytes;
-        if (s->id) v->c = ptx_say("%s_%d", ptx_identifier(v->name), s->id);
-        else v->c = ptx_identifier(v->name);
+        if (s->id)
+            v->c = ptx_say("%s_%d", ptx_identifier(v->name), s->id);
+        else
+            v->c = ptx_identifier(v->name);
         if (accept(p, "<")) {
             v->range = (int)integer(p);
             expect(p, ">");
         }
         while (accept(p, "[")) {
-            if (is(p, "]")) v->dynamic = true;
-            else v->bytes *= integer(p);
+            if (is(p, "]"))
+                v->dynamic = true;
+            else
+                v->bytes *= integer(p);
             expect(p, "]");
         }
         if (accept(p, "=")) v->values = ptx_parse_values(p->m, &p->at, &v->n_values);
@@ -394,10 +404,14 @@ void ptx_parse(ptx_module *m) {
         }
         while (is(&p, ".visible") || is(&p, ".weak") || is(&p, ".extern") || is(&p, ".common"))
             external |= strcmp(m->tokens[p.at++].text, ".extern") == 0;
-        if (accept(&p, ".entry")) parse_function(&p, true);
-        else if (accept(&p, ".func")) parse_function(&p, false);
-        else if (is(&p, ".pragma")) skip_line(&p);
-        else if (!parse_spaced_variable(&p, &m->globals, external)) unexpected(&p);
+        if (accept(&p, ".entry"))
+            parse_function(&p, true);
+        else if (accept(&p, ".func"))
+            parse_function(&p, false);
+        else if (is(&p, ".pragma"))
+            skip_line(&p);
+        else if (!parse_spaced_variable(&p, &m->globals, external))
+            unexpected(&p);
     }
     find_root(m);
 }

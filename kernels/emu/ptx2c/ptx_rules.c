@@ -24,7 +24,8 @@ static const char *next_slot(const char *s, slot *x) {
     x->words = s;
     x->n_words = strcspn(s, " ?/");
     s += x->n_words;
-    if (*s == '?') x->optional = true, s++;
+    if (*s == '?')
+        x->optional = true, s++;
     else if (*s == '/') {
         x->optional = true;
         x->otherwise = ++s;
@@ -60,8 +61,10 @@ static bool matches(const ptx_rule *r, const ptx_line *l, ptx_match *m, int *kno
     memset(m, 0, sizeof *m);
     for (const char *s = r->modifiers; (s = next_slot(s, &x));) {
         const char *chosen = NULL;
-        if (part < l->n_parts && slot_takes(&x, l->parts[part])) chosen = l->parts[part++];
-        else if (x.otherwise) chosen = ptx_copy(x.otherwise, x.n_otherwise);
+        if (part < l->n_parts && slot_takes(&x, l->parts[part]))
+            chosen = l->parts[part++];
+        else if (x.otherwise)
+            chosen = ptx_copy(x.otherwise, x.n_otherwise);
         else if (!x.optional) {
             *known = part;
             return false;
@@ -156,7 +159,8 @@ static const char *fill(const ptx_writer *w, const ptx_rule *r, const ptx_match 
         const part *p = &sources[*s - '1'];
         if (lane >= 0 && p->type->lane)
             ptx_add(&x, "(%s)(%s >> %d)", ptx_named(p->type->lane)->c, p->c, 16 * lane);
-        else ptx_add(&x, "%s", p->c);
+        else
+            ptx_add(&x, "%s", p->c);
     }
     return x.data;
 }
@@ -171,7 +175,8 @@ static const char *rule_code(ptx_writer *w, const ptx_rule *r, const ptx_match *
     const char *c;
     if (m->type && m->type->lane)
         c = ptx_say("qe_pair(%s, %s)", fill(w, r, m, parts + 1, 0), fill(w, r, m, parts + 1, 1));
-    else c = fill(w, r, m, parts + 1, -1);
+    else
+        c = fill(w, r, m, parts + 1, -1);
     if (strcmp(type->name, "f32") == 0) {
         if (ptx_has(w, "ftz")) c = ptx_say("qe_ftz(%s)", c);
         if (ptx_has(w, "sat")) c = ptx_say("qe_sat(%s)", c);
@@ -196,8 +201,11 @@ const char *ptx_instruction_code(ptx_writer *w) {
             if (matches(r, l, &m, &known)) return r->emit ? r->emit(w, &m) : rule_code(w, r, &m);
             if (known > furthest) furthest = known;
         }
-    if (!opcode) ptx_problem(w, "unknown opcode `%s`", l->op);
-    else if (furthest < l->n_parts) ptx_problem(w, "unknown modifier `.%s`", l->parts[furthest]);
-    else ptx_problem(w, "%d operands, or a modifier is missing", l->n_operands);
+    if (!opcode)
+        ptx_problem(w, "unknown opcode `%s`", l->op);
+    else if (furthest < l->n_parts)
+        ptx_problem(w, "unknown modifier `.%s`", l->parts[furthest]);
+    else
+        ptx_problem(w, "%d operands, or a modifier is missing", l->n_operands);
     return NULL;
 }

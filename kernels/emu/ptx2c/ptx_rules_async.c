@@ -37,7 +37,8 @@ static const char *emit_cp_async(ptx_writer *w, const ptx_match *m) {
         const ptx_type *type = ptx_register_type(w, &o[3]);
         if (type && type->class == PTX_PRED) /* ignore-src */
             from = ptx_say("(%s ? 0 : %s)", ptx_value(w, &o[3], type), bytes);
-        else from = u32_value(w, &o[3]);
+        else
+            from = u32_value(w, &o[3]);
     }
     return ptx_say("qe_cp_async(t, %s, %s, %s, %s, %s);", window_address(w, &o[0]),
                    global_address(w, &o[1]), bytes, from, ptx_site(w));
@@ -103,8 +104,7 @@ static const char *tensor_operand(ptx_writer *w, const ptx_match *m, const ptx_o
     ptx_text x = {0};
     ptx_add(&x, "%s, %d, (const int32_t[]){", global_address(w, o), rank);
     for (int i = 0; i < rank; i++)
-        ptx_add(&x, "%s%s", i ? ", " : "",
-                ptx_value(w, &o->items[1].items[i], ptx_named("s32")));
+        ptx_add(&x, "%s%s", i ? ", " : "", ptx_value(w, &o->items[1].items[i], ptx_named("s32")));
     ptx_add(&x, "}");
     return x.data;
 }
@@ -151,13 +151,15 @@ static const char *emit_mbarrier_arrive(ptx_writer *w, const ptx_match *m) {
     if (!operand_count(w, state + 1 + expects, state + 2)) return NULL;
     const char *address = ptx_shared_address(w, &o[state]);
     const char *number = n > state + 1 ? u32_value(w, &o[state + 1]) : "1";
-    const char *arrive = ptx_say("qe_mbarrier_arrive(t, a, %s, %s, %s)", expects ? "1" : number,
-                                 drop, ptx_site(w));
+    const char *arrive =
+        ptx_say("qe_mbarrier_arrive(t, a, %s, %s, %s)", expects ? "1" : number, drop, ptx_site(w));
     ptx_text x = {0};
     ptx_add(&x, "{ uint32_t a = %s;", address);
     if (expects) ptx_add(&x, " qe_mbarrier_expect_tx(t, a, %s, %s);", number, ptx_site(w));
-    if (state) ptx_add(&x, " %s }", ptx_assign(w, &o[0], ptx_named("b64"), arrive));
-    else ptx_add(&x, " (void)%s; }", arrive);
+    if (state)
+        ptx_add(&x, " %s }", ptx_assign(w, &o[0], ptx_named("b64"), arrive));
+    else
+        ptx_add(&x, " (void)%s; }", arrive);
     return x.data;
 }
 
@@ -165,10 +167,10 @@ static const char *emit_mbarrier_wait(ptx_writer *w, const ptx_match *m) {
     const ptx_operand *o = w->line->operands;
     bool parity = ptx_has(w, "parity"), blocking = strcmp(m->capture['V' - 'A'], "try_wait") == 0;
     if (!operand_count(w, 3, blocking ? 4 : 3)) return NULL;
-    const char *c =
-        ptx_say("qe_mbarrier_wait_%s(t, %s, %s, %s, %s)", parity ? "parity" : "state",
-                ptx_shared_address(w, &o[1]), ptx_value(w, &o[2], ptx_named(parity ? "u32" : "u64")),
-                blocking ? "true" : "false", ptx_site(w));
+    const char *c = ptx_say("qe_mbarrier_wait_%s(t, %s, %s, %s, %s)", parity ? "parity" : "state",
+                            ptx_shared_address(w, &o[1]),
+                            ptx_value(w, &o[2], ptx_named(parity ? "u32" : "u64")),
+                            blocking ? "true" : "false", ptx_site(w));
     return ptx_assign(w, &o[0], ptx_named("pred"), c);
 }
 
@@ -187,14 +189,15 @@ static const char *emit_cp_async_arrive(ptx_writer *w, const ptx_match *m) {
 #define REDUCED "U:f16|bf16|b32|u32|s32|b64|u64|s64|f32|f64"
 
 const ptx_rule ptx_rules_async[] = {
-    {"cp", "async ca|cg shared|shared::cta global L2::cache_hint? L2::64B|L2::128B|L2::256B?", "", NULL,
-     emit_cp_async},
+    {"cp", "async ca|cg shared|shared::cta global L2::cache_hint? L2::64B|L2::128B|L2::256B?", "",
+     NULL, emit_cp_async},
     {"cp", "async commit_group", "", "qe_cp_async_commit(t, $S)", NULL},
     {"cp", "async wait_group", "u32", "qe_cp_async_wait(t, $1, $S)", NULL},
     {"cp", "async wait_all", "", "qe_cp_async_wait_all(t, $S)", NULL},
     {"cp", "async mbarrier arrive noinc? " SHARED " b64", "", NULL, emit_cp_async_arrive},
 
-    {"cp", "async bulk shared::cluster|shared::cta global " DONE " multicast::cluster? L2::cache_hint?",
+    {"cp",
+     "async bulk shared::cluster|shared::cta global " DONE " multicast::cluster? L2::cache_hint?",
      "", NULL, emit_bulk_load},
     {"cp", "async bulk shared::cluster shared::cta " DONE, "", NULL, emit_bulk_shared},
     {"cp", "async bulk global shared::cta bulk_group L2::cache_hint?", "", NULL, emit_bulk_store},
@@ -211,13 +214,14 @@ const ptx_rule ptx_rules_async[] = {
      "async bulk tensor " RANK " shared::cluster|shared::cta global tile? " DONE
      " multicast::cluster? L2::cache_hint?",
      "", NULL, emit_tensor_load},
-    {"cp", "async bulk tensor " RANK " global shared::cta tile? bulk_group L2::cache_hint?", "", NULL,
-     emit_tensor_store},
+    {"cp", "async bulk tensor " RANK " global shared::cta tile? bulk_group L2::cache_hint?", "",
+     NULL, emit_tensor_store},
     {"cp",
      "reduce async bulk tensor " RANK
      " global shared::cta A:add|min|max|inc|dec|and|or|xor tile? bulk_group L2::cache_hint?",
      "", NULL, emit_tensor_store},
-    {"cp", "async bulk prefetch tensor " RANK " L2 global tile? L2::cache_hint?", "", NULL, emit_nothing},
+    {"cp", "async bulk prefetch tensor " RANK " L2 global tile? L2::cache_hint?", "", NULL,
+     emit_nothing},
 
     {"mbarrier", "V:init|inval " SHARED " b64", "", NULL, emit_mbarrier_set},
     {"mbarrier", "V:expect_tx|complete_tx " SEM " " SHARED " b64", "", NULL, emit_mbarrier_set},
@@ -225,6 +229,7 @@ const ptx_rule ptx_rules_async[] = {
      emit_mbarrier_arrive},
     {"mbarrier", "V:arrive|arrive_drop noComplete " SEM " " SHARED " b64", "", NULL,
      emit_mbarrier_arrive},
-    {"mbarrier", "V:test_wait|try_wait parity? " SEM " " SHARED " b64", "", NULL, emit_mbarrier_wait},
+    {"mbarrier", "V:test_wait|try_wait parity? " SEM " " SHARED " b64", "", NULL,
+     emit_mbarrier_wait},
     {0},
 };

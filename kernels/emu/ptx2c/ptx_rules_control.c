@@ -50,12 +50,13 @@ static void add_arguments(ptx_writer *w, ptx_text *x, const ptx_operand *list) {
     for (int i = 0; i < list->n_items; i++) {
         const ptx_operand *o = &list->items[i];
         int number;
-        const ptx_variable *v = o->kind == PTX_NAME ? ptx_variable_find(w->module, w->line->scope,
-                                                                        o->name, &number)
-                                                    : NULL;
+        const ptx_variable *v = o->kind == PTX_NAME
+                                    ? ptx_variable_find(w->module, w->line->scope, o->name, &number)
+                                    : NULL;
         if (!v || strcmp(v->space, "param") != 0)
             ptx_problem(w, "an argument or result is no .param variable");
-        else ptx_add(x, ", %s", v->c);
+        else
+            ptx_add(x, ", %s", v->c);
     }
 }
 
@@ -93,8 +94,7 @@ static const char *emit_barrier(ptx_writer *w, const ptx_match *m) {
     const ptx_type *u32 = ptx_named("u32");
     bool arrive = strcmp(m->capture['A' - 'A'], "arrive") == 0;
     if (!operand_count(w, arrive ? 2 : 1, 2)) return NULL;
-    return ptx_say("qe_barrier_%s(t, %s, %s, %s);", m->capture['A' - 'A'],
-                   ptx_value(w, &o[0], u32),
+    return ptx_say("qe_barrier_%s(t, %s, %s, %s);", m->capture['A' - 'A'], ptx_value(w, &o[0], u32),
                    w->line->n_operands > 1 ? ptx_value(w, &o[1], u32) : "0", ptx_site(w));
 }
 
@@ -144,8 +144,8 @@ static const char *emit_match_all(ptx_writer *w, const ptx_match *m) {
     if (!operand_count(w, 3, 3)) return NULL;
     return two_results(w, ptx_named("b32"),
                        ptx_say("qe_match_all(t, %s, %s, &p, %s)",
-                               ptx_value(w, &o[2], ptx_named("u32")),
-                               ptx_value(w, &o[1], m->type), ptx_site(w)));
+                               ptx_value(w, &o[2], ptx_named("u32")), ptx_value(w, &o[1], m->type),
+                               ptx_site(w)));
 }
 
 static const char *emit_elect(ptx_writer *w, const ptx_match *m) {
@@ -153,8 +153,7 @@ static const char *emit_elect(ptx_writer *w, const ptx_match *m) {
     if (!operand_count(w, 2, 2)) return NULL;
     return two_results(w, ptx_named("b32"),
                        ptx_say("qe_elect(t, %s, &p, %s)",
-                               ptx_value(w, &w->line->operands[1], ptx_named("u32")),
-                               ptx_site(w)));
+                               ptx_value(w, &w->line->operands[1], ptx_named("u32")), ptx_site(w)));
 }
 
 static const char *emit_redux(ptx_writer *w, const ptx_match *m) {
@@ -177,8 +176,8 @@ static const char *emit_redux(ptx_writer *w, const ptx_match *m) {
 /* ---- fences ---------------------------------------------------------------------------------- */
 
 static const char *emit_fence(ptx_writer *w, const ptx_match *m) {
-    static const char *const scopes[][2] = {{"cta", "CTA"}, {"cluster", "CLUSTER"}, {"gl", "GPU"},
-                                            {"gpu", "GPU"}, {"sys", "SYS"}};
+    static const char *const scopes[][2] = {
+        {"cta", "CTA"}, {"cluster", "CLUSTER"}, {"gl", "GPU"}, {"gpu", "GPU"}, {"sys", "SYS"}};
     for (int i = 0; i < 5; i++)
         if (strcmp(scopes[i][0], m->capture['P' - 'A']) == 0)
             return ptx_say("qe_fence(t, QE_SCOPE_%s, %s);", scopes[i][1], ptx_site(w));
@@ -228,7 +227,9 @@ const ptx_rule ptx_rules_control[] = {
     {"fence", "sc|acq_rel|acquire|release? " SCOPE, "", NULL, emit_fence},
     {"fence", "proxy async global|shared::cta|shared::cluster?", "", "qe_fence_proxy_async(t, $S)",
      NULL},
-    {"fence", "proxy async::generic release|acquire sync_restrict::shared::cta|sync_restrict::shared::cluster cluster",
+    {"fence",
+     "proxy async::generic release|acquire "
+     "sync_restrict::shared::cta|sync_restrict::shared::cluster cluster",
      "", "qe_fence_proxy_async(t, $S)", NULL},
     {"fence", "proxy alias", "", "qe_fence(t, QE_SCOPE_CTA, $S)", NULL},
     {"fence", "proxy tensormap::generic acquire|release|acq_rel " SCOPE, "u64?0 u32?0", NULL,

@@ -67,7 +67,7 @@ static const comparison comparisons[] = {
     {"num", NULL, "!qe_unordered(%s, %s)"},
     {"nan", NULL, "qe_unordered(%s, %s)"},
 };
-#define COMPARE "C:eq|ne|lt|le|gt|ge|lo|ls|hi|hs|equ|neu|ltu|leu|gtu|geu|num|nan"
+#define COMPARE  "C:eq|ne|lt|le|gt|ge|lo|ls|hi|hs|equ|neu|ltu|leu|gtu|geu|num|nan"
 #define COMPARED "b16|b32|b64|u16|u32|u64|s16|s32|s64|f16|f16x2|bf16|bf16x2|f32|f64"
 
 /* The comparison of two values, or of one lane of two packed ones. */
@@ -75,8 +75,10 @@ static const char *compare(ptx_writer *w, const ptx_match *m, int lane) {
     const ptx_type *type = ptx_named(m->capture['T' - 'A']);
     const char *name = m->capture['C' - 'A'], *v[2], *half = NULL;
     for (int i = 0; i < 2; i++) v[i] = ptx_value(w, &w->line->operands[1 + i], type);
-    if (type->lane) half = type->lane;
-    else if (strcmp(type->name, "f16") == 0 || strcmp(type->name, "bf16") == 0) half = type->name;
+    if (type->lane)
+        half = type->lane;
+    else if (strcmp(type->name, "f16") == 0 || strcmp(type->name, "bf16") == 0)
+        half = type->name;
     for (int i = 0; i < 2 && half; i++)
         v[i] = ptx_say("qe_from_%s((uint16_t)(%s >> %d))", half, v[i], 16 * lane);
     if (ptx_has(w, "ftz") && strcmp(type->name, "f32") == 0)
@@ -135,9 +137,12 @@ static const char *emit_set(ptx_writer *w, const ptx_match *m) {
     const ptx_type *from = ptx_named(m->capture['T' - 'A']);
     if (!compare_operands(w, m)) return NULL;
     const char *one = "~0u";
-    if (to->class == PTX_FLOAT) one = "1.0f";
-    else if (strcmp(to->name, "f16") == 0) one = "0x3c00";
-    else if (strcmp(to->name, "bf16") == 0) one = "0x3f80";
+    if (to->class == PTX_FLOAT)
+        one = "1.0f";
+    else if (strcmp(to->name, "f16") == 0)
+        one = "0x3c00";
+    else if (strcmp(to->name, "bf16") == 0)
+        one = "0x3f80";
     const char *low = combine(w, m, compare(w, m, 0)), *c;
     if (from->lane) {
         const char *lane = to->lane && *to->lane == 'f' ? "0x3c00" : to->lane ? "0x3f80" : "0xffff";
@@ -159,12 +164,12 @@ static const char *emit_lop3(ptx_writer *w, const ptx_match *m) {
         ptx_problem(w, "%d operands", w->line->n_operands);
         return NULL;
     }
-    const char *c = ptx_say("qe_lop3(%s, %s, %s, %s)", ptx_value(w, &o[1], b32),
-                            ptx_value(w, &o[2], b32), ptx_value(w, &o[3], b32),
-                            ptx_value(w, &o[4], b32));
+    const char *c =
+        ptx_say("qe_lop3(%s, %s, %s, %s)", ptx_value(w, &o[1], b32), ptx_value(w, &o[2], b32),
+                ptx_value(w, &o[3], b32), ptx_value(w, &o[4], b32));
     if (!*op) return ptx_assign(w, to, b32, c);
-    const char *p = ptx_say("(x != 0) %s %s", strcmp(op, "or") == 0 ? "|" : "&",
-                            ptx_value(w, &o[5], pred));
+    const char *p =
+        ptx_say("(x != 0) %s %s", strcmp(op, "or") == 0 ? "|" : "&", ptx_value(w, &o[5], pred));
     return ptx_say("{ uint32_t x = %s; %s %s }", c, ptx_assign(w, &to->items[0], b32, "x"),
                    ptx_assign(w, &to->items[1], pred, p));
 }
@@ -178,8 +183,8 @@ static const char *emit_lop3(ptx_writer *w, const ptx_match *m) {
 #define BITS  "T:b16|b32|b64"
 
 const ptx_rule ptx_rules_integer[] = {
-    {"mov", "T:b16|b32|b64|b128|u16|u32|u64|s16|s32|s64|f16|bf16|f16x2|bf16x2|f32|f64|pred", "", NULL,
-     emit_mov},
+    {"mov", "T:b16|b32|b64|b128|u16|u32|u64|s16|s32|s64|f16|bf16|f16x2|bf16x2|f32|f64|pred", "",
+     NULL, emit_mov},
     {"add", ALL, "=T T T", "$1 + $2", NULL},
     {"add", "sat T:s32", "=T T T", "qe_clamp((int64_t)$1 + $2, INT32_MIN, INT32_MAX)", NULL},
     {"add", "T:u16x2|s16x2", "=T T T", "$1 + $2", NULL},
@@ -252,7 +257,8 @@ const ptx_rule ptx_rules_integer[] = {
     {"clz", "T:b32|b64", "=u32 T", "qe_clz$B($1)", NULL},
     {"brev", "T:b32|b64", "=T T", "qe_brev$B($1)", NULL},
     {"bfind", "T:u32|s32|u64|s64", "=u32 T", "qe_bfind_$K$B($1)", NULL},
-    {"bfind", "shiftamt T:u32|s32|u64|s64", "=u32 T", "qe_bfind_shift(qe_bfind_$K$B($1), $B)", NULL},
+    {"bfind", "shiftamt T:u32|s32|u64|s64", "=u32 T", "qe_bfind_shift(qe_bfind_$K$B($1), $B)",
+     NULL},
     {"bfe", "T:u32|s32|u64|s64", "=T T u32 u32", "qe_bfe_$K$B($1, $2, $3)", NULL},
     {"bfi", "T:b32|b64", "=T T T u32 u32", "qe_bfi$B($1, $2, $3, $4)", NULL},
     {"bmsk", "M:clamp|wrap b32", "=b32 u32 u32", "qe_bmsk_$M($1, $2)", NULL},
@@ -266,17 +272,19 @@ const ptx_rule ptx_rules_integer[] = {
     {"dp2a", "M:lo|hi A:u32|s32 D:u32|s32", "=b32 b32 b32 b32",
      "qe_dp2a_$M($1, $2, qe_half_$A, qe_byte_$D) + $3", NULL},
     {"setp", COMPARE " O:and|or|xor? ftz? T:" COMPARED, "", NULL, emit_setp},
-    {"set", COMPARE " O:and|or|xor? ftz? D:u32|s32|f32|u16|f16|bf16|f16x2|bf16x2 T:" COMPARED, "", NULL,
-     emit_set},
+    {"set", COMPARE " O:and|or|xor? ftz? D:u32|s32|f32|u16|f16|bf16|f16x2|bf16x2 T:" COMPARED, "",
+     NULL, emit_set},
     {"selp", "T:b16|b32|b64|u16|u32|u64|s16|s32|s64|f16|bf16|f16x2|bf16x2|f32|f64", "=T T T pred",
      "$3 ? $1 : $2", NULL},
     {"slct", "T:b16|b32|b64|u16|u32|u64|s16|s32|s64|f32|f64 s32", "=T T T s32", "$3 >= 0 ? $1 : $2",
      NULL},
     {"slct", "ftz? T:b16|b32|b64|u16|u32|u64|s16|s32|s64|f32|f64 f32", "=T T T f32",
      "$3 >= 0 ? $1 : $2", NULL},
-    {"cvt", "pack sat T:s16|u16 s32", "=u32 s32 s32", "qe_pair(qe_clamp_to_$n($2), qe_clamp_to_$n($1))", NULL},
+    {"cvt", "pack sat T:s16|u16 s32", "=u32 s32 s32",
+     "qe_pair(qe_clamp_to_$n($2), qe_clamp_to_$n($1))", NULL},
     {"cvt", "pack sat T:s8|u8 s32 b32", "=u32 s32 s32 b32",
-     "(uint32_t)(uint8_t)qe_clamp_to_$n($2) | (uint32_t)(uint8_t)qe_clamp_to_$n($1) << 8 | $3 << 16",
+     "(uint32_t)(uint8_t)qe_clamp_to_$n($2) | (uint32_t)(uint8_t)qe_clamp_to_$n($1) << 8 | $3 << "
+     "16",
      NULL},
     {0},
 };

@@ -9,8 +9,7 @@
     "ca|cg|cs|lu|cv|wb|wt? nc? "                                                                   \
     "L1::evict_normal|L1::evict_unchanged|L1::evict_first|L1::evict_last|L1::no_allocate? "        \
     "L2::evict_normal|L2::evict_first|L2::evict_last? L2::cache_hint? L2::64B|L2::128B|L2::256B?"
-#define STORED                                                                                     \
-    "T:b8|u8|s8|b16|u16|s16|b32|u32|s32|b64|u64|s64|b128|f16|bf16|f16x2|bf16x2|f32|f64"
+#define STORED "T:b8|u8|s8|b16|u16|s16|b32|u32|s32|b64|u64|s64|b128|f16|bf16|f16x2|bf16x2|f32|f64"
 
 /* ---- where an access goes -------------------------------------------------------------------- */
 
@@ -28,8 +27,10 @@ static bool read_access(ptx_writer *w, const ptx_match *m, const ptx_operand *o,
     if (w->failed) return false;
     if (!*named && space) named = space;
     a->place = AT_GENERIC;
-    if (ptx_begins(named, "shared")) a->place = AT_SHARED;
-    else if (ptx_begins(named, "param") || strcmp(named, "local") == 0) a->place = AT_PRIVATE;
+    if (ptx_begins(named, "shared"))
+        a->place = AT_SHARED;
+    else if (ptx_begins(named, "param") || strcmp(named, "local") == 0)
+        a->place = AT_PRIVATE;
     return true;
 }
 
@@ -84,8 +85,8 @@ static void set_order(const ptx_match *m, access *a, bool store) {
     a->flags = store ? "QE_WRITE" : "QE_READ";
     if (!*how || strcmp(how, "weak") == 0) return;
     a->order = order_of(how);
-    a->flags = ptx_say("%s | %s", a->flags,
-                       strcmp(how, "volatile") == 0 ? "QE_VOLATILE" : "QE_ATOMIC");
+    a->flags =
+        ptx_say("%s | %s", a->flags, strcmp(how, "volatile") == 0 ? "QE_VOLATILE" : "QE_ATOMIC");
 }
 
 static const char *emit_load(ptx_writer *w, const ptx_match *m) {
@@ -156,8 +157,10 @@ static const char *combined(ptx_writer *w, const ptx_match *m, const ptx_type *t
                 const char *h = halves[i][1];
                 ptx_text x = {0};
                 for (; *h; h++)
-                    if (h[0] == '%') ptx_add(&x, "%s", name), h++;
-                    else ptx_add(&x, "%c", *h);
+                    if (h[0] == '%')
+                        ptx_add(&x, "%s", name), h++;
+                    else
+                        ptx_add(&x, "%c", *h);
                 return x.data;
             }
     if (strcmp(name, "f32") == 0 && strcmp(reals[0][0], op) == 0) return reals[0][1];
@@ -229,10 +232,12 @@ static const char *emit_cvta(ptx_writer *w, const ptx_match *m) {
     }
     const char *x = ptx_value(w, &w->line->operands[1], u64);
     bool shared = ptx_begins(space, "shared"), to = strcmp(m->capture['D' - 'A'], "to") == 0;
-    if (!shared) c = x;
+    if (!shared)
+        c = x;
     else if (to)
         c = ptx_say("qe_shared_address(t, (const void *)(uintptr_t)%s, %s)", x, ptx_site(w));
-    else c = ptx_say("qe_generic(t, (uint32_t)%s, %s)", x, ptx_site(w));
+    else
+        c = ptx_say("qe_generic(t, (uint32_t)%s, %s)", x, ptx_site(w));
     return ptx_assign(w, &w->line->operands[0], u64, c);
 }
 
@@ -242,25 +247,28 @@ static const char *emit_nothing(ptx_writer *w, const ptx_match *m) {
     return ";";
 }
 
-#define ORDER  "O:relaxed|acquire|release|acq_rel? P:cta|cluster|gpu|sys?"
-#define WHERE  "Z:global|shared|shared::cta|shared::cluster?"
-#define ATOMIC "A:add|min|max|and|or|xor|exch|cas|inc|dec"
-#define ATOMIC_TYPE                                                                                \
-    "T:b16|b32|b64|b128|u32|s32|u64|s64|f32|f64|f16|bf16|f16x2|bf16x2"
-#define LEVEL "L2::evict_last|L2::evict_normal|L2::evict_first|L2::evict_unchanged"
+#define ORDER       "O:relaxed|acquire|release|acq_rel? P:cta|cluster|gpu|sys?"
+#define WHERE       "Z:global|shared|shared::cta|shared::cluster?"
+#define ATOMIC      "A:add|min|max|and|or|xor|exch|cas|inc|dec"
+#define ATOMIC_TYPE "T:b16|b32|b64|b128|u32|s32|u64|s64|f32|f64|f16|bf16|f16x2|bf16x2"
+#define LEVEL       "L2::evict_last|L2::evict_normal|L2::evict_first|L2::evict_unchanged"
 
 const ptx_rule ptx_rules_memory[] = {
-    {"ld", "O:weak|volatile|relaxed|acquire? P:cta|cluster|gpu|sys? " SPACES " " CACHE " N:v2|v4|v8? " STORED,
+    {"ld",
+     "O:weak|volatile|relaxed|acquire? P:cta|cluster|gpu|sys? " SPACES " " CACHE
+     " N:v2|v4|v8? " STORED,
      "", NULL, emit_load},
     {"ldu", "O:weak? Z:global? N:v2|v4? " STORED, "", NULL, emit_load},
-    {"st", "O:weak|volatile|relaxed|release? P:cta|cluster|gpu|sys? " SPACES " " CACHE " N:v2|v4|v8? " STORED,
+    {"st",
+     "O:weak|volatile|relaxed|release? P:cta|cluster|gpu|sys? " SPACES " " CACHE
+     " N:v2|v4|v8? " STORED,
      "", NULL, emit_store},
-    {"atom", ORDER " " WHERE " " ATOMIC " noftz? L2::cache_hint? N:v2|v4|v8? " ATOMIC_TYPE, "", NULL,
-     emit_atomic},
+    {"atom", ORDER " " WHERE " " ATOMIC " noftz? L2::cache_hint? N:v2|v4|v8? " ATOMIC_TYPE, "",
+     NULL, emit_atomic},
     {"red", ORDER " " WHERE " " ATOMIC " noftz? L2::cache_hint? N:v2|v4|v8? " ATOMIC_TYPE, "", NULL,
      emit_atomic},
-    {"cvta", "D:to? Z:global|shared|shared::cta|shared::cluster|local|const|param|param::entry u64", "",
-     NULL, emit_cvta},
+    {"cvta", "D:to? Z:global|shared|shared::cta|shared::cluster|local|const|param|param::entry u64",
+     "", NULL, emit_cvta},
     {"isspacep", "global", "=pred u64", "qe_is_global_address(t, $1)", NULL},
     {"isspacep", "shared|shared::cluster", "=pred u64", "qe_is_shared((const void *)(uintptr_t)$1)",
      NULL},
@@ -280,7 +288,8 @@ const ptx_rule ptx_rules_memory[] = {
     {"applypriority", "global? L2::evict_normal", "", NULL, emit_nothing},
     {"discard", "global? L2", "", NULL, emit_nothing},
     {"createpolicy", "fractional " LEVEL " " LEVEL "? b64", "=b64 f32?1.0f", "((void)$1, 0)", NULL},
-    {"createpolicy", "range global? " LEVEL " " LEVEL "? b64", "=b64 u64 u32 u32", "((void)$1, 0)", NULL},
+    {"createpolicy", "range global? " LEVEL " " LEVEL "? b64", "=b64 u64 u32 u32", "((void)$1, 0)",
+     NULL},
     {"createpolicy", "cvt L2 b64", "=b64 b64", "$1", NULL},
     {0},
 };

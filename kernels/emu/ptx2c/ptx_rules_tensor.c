@@ -58,10 +58,10 @@ static const char *emit_matrix(ptx_writer *w, const ptx_match *m) {
 /* ---- mma ------------------------------------------------------------------------------------- */
 
 static const char *matrix_type(const char *name) {
-    static const char *const names[][2] = {
-        {"bf16", "QE_MMA_BF16"}, {"f16", "QE_MMA_F16"},   {"tf32", "QE_MMA_TF32"},
-        {"e4m3", "QE_MMA_E4M3"}, {"e5m2", "QE_MMA_E5M2"}, {"s8", "QE_MMA_S8"},
-        {"u8", "QE_MMA_U8"}};
+    static const char *const names[][2] = {{"bf16", "QE_MMA_BF16"}, {"f16", "QE_MMA_F16"},
+                                           {"tf32", "QE_MMA_TF32"}, {"e4m3", "QE_MMA_E4M3"},
+                                           {"e5m2", "QE_MMA_E5M2"}, {"s8", "QE_MMA_S8"},
+                                           {"u8", "QE_MMA_U8"}};
     for (size_t i = 0; i < sizeof names / sizeof names[0]; i++)
         if (strcmp(names[i][0], name) == 0) return names[i][1];
     return "";
@@ -91,7 +91,8 @@ static const char *emit_mma(ptx_writer *w, const ptx_match *m) {
     add_array(w, &x, "a", b32, &o[1], n_a);
     if (n_b == 1 && o[2].kind != PTX_VECTOR)
         ptx_add(&x, " uint32_t b[] = {%s};", ptx_value(w, &o[2], b32));
-    else add_array(w, &x, "b", b32, &o[2], n_b);
+    else
+        add_array(w, &x, "b", b32, &o[2], n_b);
     add_array(w, &x, "c", b32, &o[3], half ? 2 : 4);
     if (o[0].kind != PTX_VECTOR || o[0].n_items != (half ? 2 : 4)) {
         ptx_problem(w, "a result of %d registers", o[0].n_items);
@@ -119,7 +120,8 @@ static const char *emit_wgmma(ptx_writer *w, const ptx_match *m) {
     bool registers = w->line->n_operands > 1 && o[1].kind == PTX_VECTOR;
     int trans = matrix_bits(a) == 16 ? (registers ? 1 : 2) : 0;
     if (!operand_count(w, 6 + trans, 6 + trans)) return NULL;
-    if (n < 8 || n > 256 || n % 8 || k * matrix_bits(a) != 256 || matrix_bits(a) != matrix_bits(b)) {
+    if (n < 8 || n > 256 || n % 8 || k * matrix_bits(a) != 256 ||
+        matrix_bits(a) != matrix_bits(b)) {
         ptx_problem(w, "unknown shape `.%s` of .%s", shape, a);
         return NULL;
     }
@@ -143,15 +145,20 @@ static const char *emit_wgmma(ptx_writer *w, const ptx_match *m) {
 #define WGMMA "mma_async sync aligned M:m64n* f32 "
 
 const ptx_rule ptx_rules_tensor[] = {
-    {"ldmatrix", "sync aligned m8n8 N:x1|x2|x4 trans? shared|shared::cta? b16", "", NULL, emit_matrix},
-    {"stmatrix", "sync aligned m8n8 N:x1|x2|x4 trans? shared|shared::cta? b16", "", NULL, emit_matrix},
+    {"ldmatrix", "sync aligned m8n8 N:x1|x2|x4 trans? shared|shared::cta? b16", "", NULL,
+     emit_matrix},
+    {"stmatrix", "sync aligned m8n8 N:x1|x2|x4 trans? shared|shared::cta? b16", "", NULL,
+     emit_matrix},
 
-    {"mma", "sync aligned M:m16n8k8|m16n8k16 row col D:f32 A:bf16 E:bf16 C:f32", "", NULL, emit_mma},
-    {"mma", "sync aligned M:m16n8k8|m16n8k16 row col D:f32|f16 A:f16 E:f16 C:f32|f16", "", NULL, emit_mma},
-    {"mma", "sync aligned M:m16n8k4|m16n8k8 row col D:f32 A:tf32 E:tf32 C:f32", "", NULL, emit_mma},
-    {"mma", "sync aligned M:m16n8k16|m16n8k32 row col D:f32|f16 A:e4m3|e5m2 E:e4m3|e5m2 C:f32|f16", "", NULL,
+    {"mma", "sync aligned M:m16n8k8|m16n8k16 row col D:f32 A:bf16 E:bf16 C:f32", "", NULL,
      emit_mma},
-    {"mma", "sync aligned M:m16n8k16|m16n8k32 row col D:s32 A:s8|u8 E:s8|u8 C:s32", "", NULL, emit_mma},
+    {"mma", "sync aligned M:m16n8k8|m16n8k16 row col D:f32|f16 A:f16 E:f16 C:f32|f16", "", NULL,
+     emit_mma},
+    {"mma", "sync aligned M:m16n8k4|m16n8k8 row col D:f32 A:tf32 E:tf32 C:f32", "", NULL, emit_mma},
+    {"mma", "sync aligned M:m16n8k16|m16n8k32 row col D:f32|f16 A:e4m3|e5m2 E:e4m3|e5m2 C:f32|f16",
+     "", NULL, emit_mma},
+    {"mma", "sync aligned M:m16n8k16|m16n8k32 row col D:s32 A:s8|u8 E:s8|u8 C:s32", "", NULL,
+     emit_mma},
 
     {"wgmma", "fence sync aligned", "", "qe_wgmma_fence(t, $S)", NULL},
     {"wgmma", "commit_group sync aligned", "", "qe_wgmma_commit(t, $S)", NULL},

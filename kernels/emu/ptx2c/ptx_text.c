@@ -70,10 +70,14 @@ char *ptx_copy(const char *s, size_t length) {
 char *ptx_identifier(const char *s) {
     ptx_text x = {0};
     for (; *s; s++) {
-        if (isalnum((unsigned char)*s) || *s == '_') ptx_add(&x, "%c", *s);
-        else if (*s == '$') ptx_add(&x, "S_");
-        else if (*s == '%') ptx_add(&x, "_");
-        else ptx_add(&x, "_x%02x", (unsigned char)*s);
+        if (isalnum((unsigned char)*s) || *s == '_')
+            ptx_add(&x, "%c", *s);
+        else if (*s == '$')
+            ptx_add(&x, "S_");
+        else if (*s == '%')
+            ptx_add(&x, "_");
+        else
+            ptx_add(&x, "_x%02x", (unsigned char)*s);
     }
     return x.data ? x.data : ptx_copy("", 0);
 }
@@ -81,8 +85,10 @@ char *ptx_identifier(const char *s) {
 char *ptx_quoted(const char *s) {
     ptx_text x = {0};
     for (; *s; s++) {
-        if (*s == '"' || *s == '\\') ptx_add(&x, "\\%c", *s);
-        else ptx_add(&x, "%c", *s);
+        if (*s == '"' || *s == '\\')
+            ptx_add(&x, "\\%c", *s);
+        else
+            ptx_add(&x, "%c", *s);
     }
     return x.data ? x.data : ptx_copy("", 0);
 }

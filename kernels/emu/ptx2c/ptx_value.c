@@ -95,8 +95,10 @@ static const char *symbol_code(ptx_writer *w, const ptx_variable *v, int64_t off
     const char *base;
     (void)w;
     if (strcmp(v->space, "shared") == 0) {
-        if (v->dynamic) base = "t->block->dynamic_shared";
-        else base = ptx_say("(t->block->shared_low + %lldu)", (long long)v->offset);
+        if (v->dynamic)
+            base = "t->block->dynamic_shared";
+        else
+            base = ptx_say("(t->block->shared_low + %lldu)", (long long)v->offset);
     } else if (strcmp(v->space, "param") == 0 && !v->argument && v->bytes && v->offset >= 0 &&
                w->function->entry && v < w->function->top->variables + w->function->n_params &&
                v >= w->function->top->variables) {
@@ -136,13 +138,16 @@ static const char *constant(const ptx_operand *o, const ptx_type *type) {
         float f;
         uint64_t bits = o->bits;
         uint32_t half = (uint32_t)bits;
-        if (o->width == 64) memcpy(&d, &bits, sizeof d);
-        else memcpy(&f, &half, sizeof f), d = (double)f;
+        if (o->width == 64)
+            memcpy(&d, &bits, sizeof d);
+        else
+            memcpy(&f, &half, sizeof f), d = (double)f;
         return ptx_say("(%s)%a", type->c, d);
     }
     if (type->bits == 32 && type->class == PTX_FLOAT)
         return ptx_say("qe_f32(0x%08llxu)", (unsigned long long)o->bits);
-    if (type->class == PTX_FLOAT) return ptx_say("qe_f64(0x%016llxull)", (unsigned long long)o->bits);
+    if (type->class == PTX_FLOAT)
+        return ptx_say("qe_f64(0x%016llxull)", (unsigned long long)o->bits);
     if (type->class == PTX_PRED) return o->bits ? "true" : "false";
     if (o->bits < 1 << 16) return ptx_say("(%s)%llu", type->c, (unsigned long long)o->bits);
     return ptx_say("(%s)0x%llxull", type->c, (unsigned long long)o->bits);
