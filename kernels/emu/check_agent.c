@@ -3,7 +3,7 @@
  */
 #include <stddef.h>
 
-#include "kernels/emu/check.h"
+#include "kernels/emu/checker.h"
 
 void qe_agent_start(qe_agent *a, qe_thread *t, bool generic) {
     *a = (qe_agent){0};

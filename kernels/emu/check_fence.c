@@ -9,7 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "kernels/emu/check.h"
+#include "kernels/emu/checker.h"
 
 enum { NEAR, FAR, EVERYONE = 0 }; /* who hears of it: the cluster, the launch */
 

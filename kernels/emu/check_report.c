@@ -2,7 +2,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "kernels/emu/check.h"
+#include "kernels/emu/checker.h"
 
 enum { SEEN = 64, TEXT = 160 };
 

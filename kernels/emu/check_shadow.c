@@ -1,4 +1,4 @@
-/* check_shadow.c — every access against the last ones to the same bytes: races, bounds, initialised.
+/* check_shadow.c — each access against the last ones to its bytes: races, bounds, initialisation.
  *
  * A new access is compared with a grain's four slots at once; what it cannot be ordered after by
  * the block's floor is looked up in its clock. It then takes the place of an access that it makes
@@ -9,7 +9,7 @@
 #include <emmintrin.h>
 #endif
 
-#include "kernels/emu/check.h"
+#include "kernels/emu/checker.h"
 
 static unsigned bits(qe_quad q) { /* one per lane */
 #ifdef __SSE2__

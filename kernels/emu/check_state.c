@@ -8,7 +8,7 @@
 #include <string.h>
 #include <sys/mman.h>
 
-#include "kernels/emu/check.h"
+#include "kernels/emu/checker.h"
 
 enum { USABLE = 0xff00, WRITTEN = 0x00ff };
 #define NEAR_BYTES ((size_t)1 << 20)

@@ -7,7 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "kernels/emu/check.h"
+#include "kernels/emu/checker.h"
 
 enum {
     FAN = 32,

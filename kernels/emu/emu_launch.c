@@ -81,7 +81,10 @@ static void set_up_warps(place *p, uint32_t n) {
 static void set_up_shared(qe_block *b, const qe_launch *l) {
     uint32_t fixed = (l->kernel->static_shared + 15) & ~15u;
     b->window = qe_shared_low + (size_t)b->slot * QE_SHARED_STRIDE;
-    b->shared_low = LOW_STEP * (1 + (qe_cfg.random_bases ? qe_random(16) : 0));
+    if (b->cluster_rank)
+        b->shared_low = b->cluster->blocks[0]->shared_low; /* mapa counts on it */
+    else
+        b->shared_low = LOW_STEP * (1 + (qe_cfg.random_bases ? qe_random(16) : 0));
     b->shared_bytes = fixed + l->dynamic_shared;
     b->dynamic_shared = b->shared_low + fixed;
     b->dynamic_bytes = l->dynamic_shared;

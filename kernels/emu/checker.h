@@ -1,4 +1,4 @@
-/* check.h — what the checker's files share: agents, trees of epochs, clocks.
+/* checker.h — what the checker's files share: agents, trees of epochs, clocks.
  *
  * An agent is what acts on memory: a thread, its cp.async copies (they complete in order, so one
  * agent stands for all of them), or one bulk copy or tensor-core operation under way, which takes
@@ -9,8 +9,8 @@
  * may learn of what it has done so far, so "A knows B up to epoch e" is one number, and any epoch
  * drawn before a launch began is out of date.
  */
-#ifndef QE_CHECK_H
-#define QE_CHECK_H
+#ifndef QE_CHECKER_H
+#define QE_CHECKER_H
 
 #include "kernels/emu/machine.h"
 
