@@ -117,7 +117,7 @@ QN_INLINE float qn_logf_fast(float x) {
     return x >= 0.0f ? y : NAN;
 }
 
-/* ---- normal distribution and GELU -------------------------------------------------------------- */
+/* ---- normal distribution and GELU ------------------------------------------------------------ */
 
 #define QNI_SQRT_1_2PI 0.398942280401432678
 
