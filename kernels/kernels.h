@@ -218,7 +218,9 @@ static inline QN_HOST_DEVICE qn_u32x4 qn_philox(uint64_t key, uint64_t counter_l
 
 /* Element `element` of stream (key, step): counter = {element/4, step}, lane = element mod 4. */
 static inline QN_HOST_DEVICE uint32_t qn_random_u32(uint64_t key, uint64_t step, uint64_t element) {
-    return qn_philox(key, element >> 2, step).v[element & 3u];
+    qn_u32x4 r = qn_philox(key, element >> 2, step);
+    uint32_t low = element & 1u ? r.v[1] : r.v[0], high = element & 1u ? r.v[3] : r.v[2];
+    return element & 2u ? high : low; /* no indexing: the words stay in registers */
 }
 
 #ifdef __cplusplus
