@@ -241,7 +241,7 @@ QN_DEV void drop_weights(const attention_args &a, int b, int h, int query, int k
 }
 
 template <int D>
-__global__ void __launch_bounds__(MMA_THREADS) k_attention_mma_fwd(attention_args a) {
+__global__ void __launch_bounds__(MMA_THREADS, 2) k_attention_mma_fwd(attention_args a) {
     enum { SIZE = TILE * (D + 8) };
     extern __shared__ uint4 raw[];
     bf16 *sq = (bf16 *)raw, *sk = sq + SIZE, *sv = sk + 2 * SIZE; /* two stages of k and v */
@@ -321,7 +321,7 @@ __global__ void __launch_bounds__(MMA_THREADS) k_attention_mma_fwd(attention_arg
 /* ---- dq -------------------------------------------------------------------------------------- */
 
 template <int D>
-__global__ void __launch_bounds__(MMA_THREADS) k_attention_mma_dq(attention_args a) {
+__global__ void __launch_bounds__(MMA_THREADS, 2) k_attention_mma_dq(attention_args a) {
     enum { SIZE = TILE * (D + 8), N = D > 64 ? 32 : 64, PART = N * (D + 8) };
     extern __shared__ uint4 raw[];
     bf16 *sq = (bf16 *)raw, *sdo = sq + SIZE, *sk = sdo + SIZE, *sv = sk + 2 * PART;
@@ -404,7 +404,7 @@ QN_DEV void transposed_gradients(const attention_args &a, int b, int h, int quer
 }
 
 template <int D>
-__global__ void __launch_bounds__(MMA_THREADS) k_attention_mma_dkv(attention_args a) {
+__global__ void __launch_bounds__(MMA_THREADS, 2) k_attention_mma_dkv(attention_args a) {
     enum { SIZE = TILE * (D + 8), N = D > 64 ? 32 : 64, PART = N * (D + 8) };
     extern __shared__ uint4 raw[];
     bf16 *sk = (bf16 *)raw, *sv = sk + SIZE, *sq = sv + SIZE, *sdo = sq + 2 * PART;

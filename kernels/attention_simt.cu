@@ -1,9 +1,10 @@
 /* attention_simt.cu — attention and its gradient in exact f32: FMA only, no tensor cores.
  *
  * 256 threads as 16 x 16. Forward: 64 queries of one head stay in shared memory while tiles of 32
- * keys and values go by; a thread has 4 x 2 scores and 4 x D/16 outputs. Gradient: tiles of 32 x 32,
- * a thread 2 x 2 scores and 2 x D/16 sums. Rows of shared tiles are D + 1 long, so the 16 threads
- * that read a column of 16 rows meet 16 banks. A head is padded with zeros to 32, 64 or 128.
+ * keys and values go by; a thread has 4 x 2 scores and 4 x D/16 outputs. Gradient: tiles of 32 x
+ * 32, a thread 2 x 2 scores and 2 x D/16 sums. Rows of shared tiles are D + 1 long, so the 16
+ * threads that read a column of 16 rows meet 16 banks. A head is padded with zeros to 32, 64 or
+ * 128.
  *
  * Traffic: q, o once; k and v once per 64 queries (from L2). The key loop ends at the last key any
  * query of the tile sees; its order, and so the bits, depend on shapes alone.
@@ -47,8 +48,8 @@ QN_DEV void scores(const float *x, const float *y, float (&s)[R][C]) {
     }
 }
 
-/* sum[r][c] += weights . values: rows ty * R + r, columns tx + 16 c, over N. ROWS_FIRST: weights are
- * [row][n], else [n][row]; their row stride is WS. */
+/* sum[r][c] += weights . values: rows ty * R + r, columns tx + 16 c, over N. ROWS_FIRST: weights
+ * are [row][n], else [n][row]; their row stride is WS. */
 template <int D, int R, int N, int WS, bool ROWS_FIRST>
 QN_DEV void weighted(const float *weights, const float *values, float (&sum)[R][D / 16]) {
     const int tx = threadIdx.x % 16, ty = threadIdx.x / 16;

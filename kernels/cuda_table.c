@@ -15,6 +15,14 @@ static const qn_cuda_body *const tables[] = {
     qn_cuda_shape,
     qn_cuda_activation,
     qn_cuda_dropout,
+    qn_cuda_norm,
+    qn_cuda_softmax,
+    qn_cuda_loss,
+    qn_cuda_lookup,
+    qn_cuda_rope,
+    qn_cuda_reduce,
+    qn_cuda_update,
+    qn_cuda_attention,
 #endif
     NULL,
 };
