@@ -27,13 +27,10 @@ static bool is_news(qe_finding kind, const qe_actor *a, int32_t other) {
 
 /* ---- sites ----------------------------------------------------------------------------------- */
 
-static const char origin[8] __attribute__((aligned(8))) = "";
+const char qe_site_origin[8] __attribute__((aligned(8))) = "";
 
-int32_t qe_site_code(const qe_site *site) {
-    return (int32_t)(((intptr_t)site - (intptr_t)origin) / 8);
-}
 static const qe_site *site_of(int32_t code) {
-    return (const qe_site *)((intptr_t)origin + (intptr_t)code * 8);
+    return (const qe_site *)((intptr_t)qe_site_origin + (intptr_t)code * 8);
 }
 
 /* ---- words ----------------------------------------------------------------------------------- */

@@ -34,9 +34,27 @@ static bool is_ordered(const qe_actor *a, const char *p, const qe_grain *g, unsi
     return false;
 }
 
+/* The slot that goes: of a read, when another read comes, so that it is not the write it may race
+ * with. */
+static unsigned victim(const qe_grain *g, bool for_read) {
+    static uint32_t turn;
+    unsigned reads = bits((g->kind & all(QE_SLOT_WROTE)) == all(0));
+    unsigned i = turn++ % QE_SLOTS;
+    if (for_read && reads)
+        while (!(reads >> i & 1)) i = (i + 1) % QE_SLOTS;
+    return i;
+}
+
+static inline void take_slot(qe_grain *g, unsigned i, uint32_t agent, uint32_t epoch, int32_t kind,
+                             const qe_site *site) {
+    g->agent[i] = (int32_t)agent;
+    g->epoch[i] = (int32_t)epoch;
+    g->site[i] = qe_site_code(site);
+    g->kind[i] = kind;
+}
+
 /* Compares the access to bytes m of a grain with its slots and takes one of them. */
-static inline void meet_slots(const qe_actor *a, const char *p, qe_grain *g, uint32_t m,
-                              uint32_t *evicted) {
+static void meet_slots(const qe_actor *a, const char *p, qe_grain *g, uint32_t m) {
     int32_t block = (int32_t)(a->agent >> QE_AGENT_BITS << QE_AGENT_BITS);
     qe_quad kind = g->kind, none = {0};
     qe_quad fresh = g->epoch > all((int32_t)a->first);
@@ -62,11 +80,34 @@ static inline void meet_slots(const qe_actor *a, const char *p, qe_grain *g, uin
         if (is_ordered(a, p, g, i)) past |= 1u << i;
     }
     unsigned place = (~bits(fresh) & 15) | (past & bits(inside));
-    unsigned i = place ? (unsigned)__builtin_ctz(place) : (*evicted)++ % QE_SLOTS;
-    g->agent[i] = (int32_t)a->agent;
-    g->epoch[i] = (int32_t)a->epoch;
-    g->site[i] = qe_site_code(a->site);
-    g->kind[i] = (int32_t)m | a->kind;
+    unsigned i = place ? (unsigned)__builtin_ctz(place) : victim(g, !(a->kind & QE_SLOT_WROTE));
+    take_slot(g, i, a->agent, a->epoch, (int32_t)m | a->kind, a->site);
+}
+
+/* The same for a plain access of a thread, as far as the block's floor settles it; else false. */
+static inline bool meet_quickly(const struct qe_thread_check *k, uint32_t first, qe_grain *g,
+                                uint32_t m, bool wrote, const qe_site *site) {
+    qe_quad kind = g->kind, epoch = g->epoch, none = {0};
+    qe_quad other = g->agent ^ all((int32_t)k->clock.id);
+    qe_quad fresh = epoch > all((int32_t)first);
+    qe_quad neighbour = (other & all(~(QE_FIRST_COPIES - 1))) == none;
+    qe_quad past = (other == none) | (neighbour & ~(epoch > all((int32_t)k->floor)));
+    qe_quad apart = (kind & all((int32_t)m)) == none;
+    qe_quad read = (kind & all(QE_SLOT_WROTE)) == none;
+    if (!wrote) apart |= read;
+    if (bits(fresh & ~past & ~apart)) return false;
+    if (!wrote) { /* two readers that met each other: whoever knows both knows this one */
+        qe_quad same = neighbour & (epoch == all((int32_t)k->clock.epoch));
+        same &= (kind & all((int32_t)m | ~QE_SLOT_BYTES)) == all((int32_t)m);
+        unsigned readers = bits(same);
+        if (readers & (readers - 1)) return true;
+    }
+    qe_quad inside = (kind & all((int32_t)(~m & QE_SLOT_BYTES))) == none;
+    if (!wrote) inside &= read;
+    unsigned place = bits(~fresh | (past & inside));
+    unsigned i = place ? (unsigned)__builtin_ctz(place) : victim(g, !wrote);
+    take_slot(g, i, k->clock.id, k->clock.epoch, (int32_t)m | (wrote ? QE_SLOT_WROTE : 0), site);
+    return true;
 }
 
 /* Bounds and initialisation of bytes m; false: out of bounds. */
@@ -84,16 +125,14 @@ static inline bool check_state(const qe_actor *a, const char *p, uint16_t *state
     return true;
 }
 
-static inline void check_range(const qe_actor *a, const qe_stretch *s, const char *p,
-                               uint32_t bytes) {
-    static uint32_t evicted; /* turns the slot that has to go */
+static void check_range(const qe_actor *a, const qe_stretch *s, const char *p, uint32_t bytes) {
     size_t at = (size_t)(p - s->low);
     for (uint32_t left = bytes; left;) {
         uint32_t n = (uint32_t)(QE_GRAIN - at % QE_GRAIN);
         if (n > left) n = left;
         uint32_t m = ((1u << n) - 1) << at % QE_GRAIN;
         if (!check_state(a, s->low + at, &s->state[at / QE_GRAIN], m, bytes)) return;
-        meet_slots(a, s->low + at, &s->grains[at / QE_GRAIN], m, &evicted);
+        meet_slots(a, s->low + at, &s->grains[at / QE_GRAIN], m);
         at += n;
         left -= n;
     }
@@ -115,14 +154,15 @@ static int32_t kind_of(uint32_t flags) {
            (flags & QE_BY_ASYNC ? QE_SLOT_ASYNC : 0);
 }
 
-static void check_access(qe_thread *t, const void *p, uint32_t bytes, uint32_t flags,
-                         const qe_site *site) {
+/* What check_quickly left. */
+static __attribute__((noinline)) void check_slowly(qe_thread *t, const char *p, uint32_t bytes,
+                                                   uint32_t flags, const qe_site *site) {
     struct qe_thread_check *k = t->check;
     bool shared = qe_is_shared(p);
-    if (!k) return;
     if (!shared && !qe_is_global(p)) {
         if ((uintptr_t)p < 65536)
-            qe_fatal(QE_BUG_OOB_GLOBAL, t, site, "access of %u bytes at address %p", bytes, p);
+            qe_fatal(QE_BUG_OOB_GLOBAL, t, site, "access of %u bytes at address %p", bytes,
+                     (const void *)p);
         return;
     }
     qe_actor a = {.clock = &k->clock,
@@ -132,15 +172,48 @@ static void check_access(qe_thread *t, const void *p, uint32_t bytes, uint32_t f
                   .agent = k->clock.id,
                   .epoch = k->clock.epoch,
                   .floor = k->floor,
-                  .first = shared ? k->shared_first : k->launch_first,
+                  .first = shared ? first_of(t->block, p) : k->launch_first,
                   .flags = flags,
                   .kind = kind_of(flags)};
-    if (!shared) {
-        check_range(&a, &qe_shadow_global, p, bytes);
-        return;
+    check_range(&a, shared ? &qe_shadow_shared : &qe_shadow_global, p, bytes);
+}
+
+static __attribute__((noinline)) bool check_vector(const struct qe_thread_check *k, uint32_t first,
+                                                   qe_grain *g, uint16_t *state, uint32_t n,
+                                                   uint32_t flags, const qe_site *site) {
+    uint32_t need = flags ? QE_SLOT_BYTES << 8 : QE_SLOT_BYTES * 0x101;
+    for (uint32_t i = 0; i < n; i++) {
+        if ((state[i] & need) != need) return false;
+        if (!meet_quickly(k, first, &g[i], QE_SLOT_BYTES, flags, site)) return false;
+        if (flags) state[i] |= QE_SLOT_BYTES;
     }
-    if (t->block->cluster_size > 1) a.first = first_of(t->block, p);
-    check_range(&a, &qe_shadow_shared, p, bytes);
+    return true;
+}
+
+/* A plain access, as aligned as all are, to memory in order, and slots that the block's floor settles; else false. */
+static inline bool check_quickly(const qe_thread *t, const char *p, uint32_t bytes, uint32_t flags,
+                                 const qe_site *site) {
+    const struct qe_thread_check *k = t->check;
+    const qe_stretch *s = &qe_shadow_shared;
+    uint32_t first = k->shared_first;
+    if ((size_t)(p - s->low) >= (size_t)(s->high - s->low)) {
+        s = &qe_shadow_global;
+        first = k->launch_first;
+        if ((size_t)(p - s->low) >= (size_t)(s->high - s->low)) return false;
+    } else if (t->block->cluster_size > 1) {
+        return false;
+    }
+    if (flags & ~(uint32_t)QE_WRITE) return false;
+    size_t at = (size_t)(p - s->low);
+    uint16_t *state = &s->state[at / QE_GRAIN];
+    qe_grain *g = &s->grains[at / QE_GRAIN];
+    if (bytes > QE_GRAIN) return check_vector(k, first, g, state, bytes / QE_GRAIN, flags, site);
+    uint32_t m = (QE_SLOT_BYTES >> (QE_GRAIN - bytes)) << at % QE_GRAIN;
+    uint32_t need = flags ? m << 8 : m * 0x101;
+    if ((*state & need) != need) return false;
+    if (!meet_quickly(k, first, g, m, flags, site)) return false;
+    if (flags) *state |= (uint16_t)m;
+    return true;
 }
 
 void qe_agent_access(qe_agent *g, qe_block *b, const void *p, uint32_t bytes, uint32_t flags,
@@ -164,7 +237,8 @@ void qe_agent_access(qe_agent *g, qe_block *b, const void *p, uint32_t bytes, ui
 }
 
 void qe_watched(qe_thread *t, const void *p, uint32_t bytes, uint32_t flags, const qe_site *site) {
-    if (t->watch & QE_CHECK) check_access(t, p, bytes, flags, site);
+    if (t->check && !check_quickly(t, p, bytes, flags, site))
+        check_slowly(t, p, bytes, flags, site);
     if ((t->watch & QE_COUNT) && !(flags & QE_UNCOUNTED)) qe_count_access(t, p, bytes, flags, site);
 }
 

@@ -150,7 +150,9 @@ void qe_shadow_begin(const qe_launch *l, bool forget_epochs) {
 }
 
 void qe_shadow_block(const qe_block *b) {
-    size_t at = (size_t)(b->window - qe_shared_low) / QE_SHARED_STRIDE * QE_SHARED_STRIDE;
-    mark(&qe_shadow_shared, qe_shared_low + at, QE_SHARED_STRIDE, 0, 0);
-    mark(&qe_shadow_shared, b->window + b->shared_low, b->shared_bytes, 0, USABLE);
+    static span before[QE_RESIDENT_BLOCKS]; /* what the last block in this place used */
+    span *last = &before[(b->window - qe_shared_low) / QE_SHARED_STRIDE];
+    if (last->base) mark(&qe_shadow_shared, last->base, last->bytes, 0, 0);
+    *last = (span){b->window + b->shared_low, b->shared_bytes};
+    mark(&qe_shadow_shared, last->base, last->bytes, 0, USABLE);
 }

@@ -154,7 +154,10 @@ typedef struct qe_actor { /* who makes an access, and which */
 
 /* Sites are constants of the program: their distance from one of the checker's own constants fits
  * into 32 bits. */
-int32_t qe_site_code(const qe_site *site);
+extern const char qe_site_origin[8];
+static inline int32_t qe_site_code(const qe_site *site) {
+    return (int32_t)(((intptr_t)site - (intptr_t)qe_site_origin) / 8);
+}
 
 void qe_report_begin(void); /* a launch begins: everything is news */
 void qe_report_race(const qe_actor *a, const char *p, qe_finding kind, const qe_grain *g,

@@ -206,7 +206,7 @@ static void add_element(ptx_writer *w, const ptx_match *m, ptx_text *x, const pt
 static const char *emit_atomic(ptx_writer *w, const ptx_match *m) {
     bool result = strcmp(w->line->op, "atom") == 0, cas = ptx_has(w, "cas");
     int n = vector_length(m), first = result ? 1 : 0, bytes = ptx_type_bytes(m->type);
-    access a = {.bytes = n * bytes, .flags = "QE_ATOMIC | QE_WRITE"};
+    access a = {.bytes = n * bytes, .flags = "QE_ATOMIC | QE_WRITE | QE_UPDATE"};
     const ptx_operand *o = w->line->operands;
     if (!access_operands(w, first + 2 + cas) || !read_access(w, m, &o[first], &a)) return NULL;
     a.order = order_of(m->capture['O' - 'A']);
