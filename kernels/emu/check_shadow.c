@@ -190,7 +190,8 @@ static __attribute__((noinline)) bool check_vector(const struct qe_thread_check 
     return true;
 }
 
-/* A plain access, as aligned as all are, to memory in order, and slots that the block's floor settles; else false. */
+/* A plain access, aligned as all are, to memory in order, and slots that the floor settles; else
+ * false. */
 static inline bool check_quickly(const qe_thread *t, const char *p, uint32_t bytes, uint32_t flags,
                                  const qe_site *site) {
     const struct qe_thread_check *k = t->check;

@@ -557,13 +557,23 @@ bool qe_check_knows(const qe_thread *t, qe_stamp s); /* true if the checker is o
 typedef struct qe_traffic { /* of one launch */
     const char *kernel;
     uint64_t threads, blocks;
-    uint64_t global_read, global_written;       /* bytes asked for */
-    uint64_t sectors_read, sectors_written;     /* 32-byte sectors touched per warp access */
-    uint64_t async_read, async_written;         /* bytes moved by bulk and tensor copies */
-    uint64_t shared_accesses, shared_conflicts; /* warp accesses; extra cycles by bank conflicts */
-    uint64_t atomics;
-    uint64_t tensor_flops; /* mma and wgmma */
+    uint64_t instructions;                  /* PTX, summed over threads */
+    uint64_t global_read, global_written;   /* bytes asked for */
+    uint64_t sectors_read, sectors_written; /* 32-byte sectors touched per warp access */
+    uint64_t async_read, async_written;     /* bytes moved by bulk and tensor copies */
+    uint64_t shared_cycles;    /* at least: 1, 2, 4 per warp access of 4, 8, 16 bytes */
+    uint64_t shared_conflicts; /* cycles more, by bank conflicts */
+    uint64_t atomics;          /* of threads, global and shared */
+    uint64_t tensor_flops;     /* mma and wgmma */
 } qe_traffic;
+
+/* The part of one instruction: which line wastes sectors or cycles. */
+typedef struct qe_site_traffic {
+    const qe_site *site;
+    uint64_t warps;             /* warp accesses */
+    uint64_t bytes, sectors;    /* global */
+    uint64_t cycles, conflicts; /* shared */
+} qe_site_traffic;
 
 void qe_count_launch_begin(qe_launch *l);
 void qe_count_launch_end(qe_launch *l);
@@ -576,6 +586,7 @@ void qe_count_tensor(qe_thread *t, uint64_t flops);
 void qe_count_meet(qe_warp *w); /* lanes met or left: their accesses so far belong together */
 int qe_traffic_count(void);     /* launches counted since qe_traffic_clear */
 const qe_traffic *qe_traffic_get(int i);
+int qe_traffic_sites(int i, const qe_site_traffic **sites); /* how many there are */
 void qe_traffic_clear(void);
 
 /* Every instruction of every registered module with the number of times it ran since the process
