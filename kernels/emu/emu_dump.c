@@ -58,6 +58,8 @@ static void describe(const group *g, char *out) {
         snprintf(out, LINE_BYTES, ", %u of %u arrived", bar->arrived, g->block->cluster->live);
     } else if (g->wait == QE_WAIT_MBARRIER) {
         qe_mbarrier_describe(g->block, g->object, g->detail, out, LINE_BYTES);
+    } else if (g->wait == QE_WAIT_TENSOR) {
+        qe_wgmma_describe(g->object, g->detail, out, LINE_BYTES);
     }
 }
 

@@ -462,16 +462,13 @@ int qe_tensor_map_encode(void *map, int data_type, uint32_t rank, void *base, co
                          const uint64_t *strides, const uint32_t *box, const uint32_t *steps,
                          int interleave, int swizzle, int promotion, int fill);
 
-/* The scheduler calls these; also for threads and blocks of a launch that failed (no findings
- * then). block_end: after thread_end of all its threads, before its shared memory is reused. */
+/* The scheduler calls these; the ends also in a launch that failed, where they report nothing.
+ * block_end: when all its threads have ended, before its shared memory is used again. */
 /* Nothing runnable, or all spin: performs one pending operation. false = none pending. */
 bool qe_async_step(void);
 void qe_async_maybe(void); /* async=any: now and then */
 void qe_async_thread_end(qe_thread *t);
 void qe_async_block_end(qe_block *b);
-/* For the dump of a deadlock: what a thread in QE_WAIT_MBARRIER, QE_WAIT_TENSOR or QE_WAIT_ASYNC
- * waits for. */
-void qe_async_describe(const qe_thread *t, char *text, size_t bytes);
 
 /* ---- tensor cores (tensor_core.c, wgmma.c) --------------------------------------------------- */
 
@@ -512,6 +509,8 @@ void qe_wgmma_async(qe_thread *t, const qe_wgmma *kind, float *d, const uint32_t
 void qe_wgmma_fence(qe_thread *t, const qe_site *site);
 void qe_wgmma_commit(qe_thread *t, const qe_site *site);
 void qe_wgmma_wait(qe_thread *t, uint32_t pending, const qe_site *site);
+/* For the dump of a deadlock: what wait_object and wait_detail say of QE_WAIT_TENSOR. */
+void qe_wgmma_describe(const void *object, uint64_t detail, char *text, size_t bytes);
 void qe_setmaxnreg(qe_thread *t, uint32_t registers, bool increase, const qe_site *site);
 
 /* ---- the checker (check_clock.c, check_shadow.c): calls are cheap when watch has no CHECK ---- */
