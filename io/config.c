@@ -281,9 +281,8 @@ const cJSON *qni_config_get(const qn_config *c, const char *key) {
 qni_truth qni_config_when(const qn_config *c, const char *condition) {
     if (!condition) return QNI_YES;
     size_t length = strcspn(condition, "=");
-    int row = slot_row(condition, length);
-    const cJSON *node = row >= 0 && !c->bad[row] ? c->slot[row] : NULL;
-    if (!cJSON_IsString(node)) return QNI_UNKNOWN;
+    const cJSON *node = c->slot[slot_row(condition, length)];
+    if (!cJSON_IsString(node)) return QNI_UNKNOWN; /* absent, or refused */
     size_t n = strlen(node->valuestring);
     for (const char *s = condition + length + 1;; s += strcspn(s, "|") + 1) {
         if (strcspn(s, "|") == n && strncmp(s, node->valuestring, n) == 0) return QNI_YES;

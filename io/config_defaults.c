@@ -115,10 +115,8 @@ static qn_status fill_batch(qn_config *c) {
     if (!batch) batch = 8;
     if (global && !accumulate) accumulate = global / batch;
     if (!accumulate) accumulate = 1;
-    if (batch >= 1 && batch <= 1048576) QN_TRY(put_int(c, "train.batch_size", batch));
-    if (accumulate >= 1 && accumulate <= 1048576) {
-        QN_TRY(put_int(c, "train.accumulate", accumulate));
-    }
+    if (batch <= 1048576) QN_TRY(put_int(c, "train.batch_size", batch));
+    if (accumulate <= 1048576) QN_TRY(put_int(c, "train.accumulate", accumulate));
     QN_TRY(put_int(c, "train.global_batch_size", batch * accumulate));
     return put_int(c, "eval.batch_size", qn_config_int(c, "train.batch_size"));
 }

@@ -24,7 +24,7 @@ static bool refused(const qn_config *c, const char *key) { return c->bad[qni_key
 
 /* Where to point: the key if it is stated, else the other one. */
 static const cJSON *place(const qn_config *c, const char *key, const char *other) {
-    return qni_config_get(c, stated(c, key) || !other ? key : other);
+    return qni_config_get(c, stated(c, key) ? key : other);
 }
 
 static void check_required(qn_config *c) {

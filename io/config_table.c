@@ -126,8 +126,8 @@ qni_interval qni_range_parse(const char *range) {
     const char *comma = strchr(range, ','), *end = range + strlen(range) - 1;
     r.low_open = *range == '(';
     r.high_open = *end == ')';
-    if (strncmp(range + 1, "-inf", 4) != 0) r.low = strtod(range + 1, NULL);
-    if (strncmp(comma + 1, "inf", 3) != 0) r.high = strtod(comma + 1, NULL);
+    r.low = strtod(range + 1, NULL);
+    r.high = strtod(comma + 1, NULL); /* reads "inf" too */
     return r;
 }
 
@@ -168,8 +168,6 @@ static void describe_range(const qni_key *k, char *text, size_t size) {
                  r.high_open ? "<" : "<=", most);
     } else if (low) {
         snprintf(text, size, " %s %s", r.low_open ? ">" : ">=", least);
-    } else if (high) {
-        snprintf(text, size, " %s %s", r.high_open ? "<" : "<=", most);
     } else if (k->type == QNI_INT) {
         snprintf(text, size, " of 64 bits");
     }

@@ -33,7 +33,7 @@ typedef struct qni_key {
     const char *name; /* dotted */
     qni_key_type type;
     unsigned flags;
-    const char *range;    /* of numbers, as an interval: "[0,1)", "(0,inf)"; NULL = any */
+    const char *range;    /* of numbers: "[0,1)", "(0,inf)"; the lower end is finite; NULL = any */
     int items;            /* exact length of a list; 0 = any */
     const char *choices;  /* of QNI_ENUM: "adamw|sgd" */
     const char *only;     /* "model.type=gpt2|llama": has a meaning only then; NULL = always */

@@ -406,38 +406,91 @@ done:
     return qn_status_exit_code(status);
 }
 
+/* The same for a configuration that fills its first block of memory but for what `pad` bytes leave
+ * over. */
+static int fill_memory(const char *pad) {
+    static const char *const sets[] = {"optimizer.groups.0.match=a",
+                                       "optimizer.groups.0.lr=1",
+                                       "optimizer.groups.1.match=b",
+                                       "train.recompute.0=a",
+                                       "train.recompute.1=b",
+                                       "eval.every=3",
+                                       "early_stopping={\"patience\": 1}"};
+    static char text[66000];
+    qn_config *c = NULL;
+    char *d = NULL, fill[64001] = "";
+    memset(fill, 'x', (size_t)atoi(pad));
+    snprintf(
+        text, sizeof text,
+        "{\"generate\": {\"prompt\": \"%s\"}, \"optimizer\": {\"groups\": [{\"match\": \"a\"}]}, "
+        "\"run\": {\"dir\": \"../runs\"}, " MODEL ", " DATA ", " TRAIN "}",
+        fill);
+    qn_status status = qn_config_load_text("c", text, strlen(text), NULL, sets,
+                                           sizeof sets / sizeof *sets, &c, &d);
+    qn_free(d);
+    qn_config_free(c);
+    return qn_status_exit_code(status);
+}
+
+/* Exit status of this program run with `what` and one argument while allocation `fails` fails. */
+static int outcome_of(const char *what, const char *argument, int fails) {
+    char number[48], name[48], value[128];
+    char *arguments[] = {"test_config", name, value, NULL};
+    snprintf(name, sizeof name, "%s", what);
+    snprintf(value, sizeof value, "%s", argument);
+    snprintf(number, sizeof number, "%d", fails);
+    setenv("QUERN_FAIL_ALLOC", number, 1);
+    pid_t child;
+    int ended;
+    assert_int_equal(posix_spawn(&child, "/proc/self/exe", NULL, NULL, arguments, environ), 0);
+    unsetenv("QUERN_FAIL_ALLOC");
+    assert_int_equal(waitpid(child, &ended, 0), child);
+    assert_true(WIFEXITED(ended)); /* a leak or a fault ends the sanitizer presets otherwise */
+    int code = WEXITSTATUS(ended);
+    if (code != 0) assert_int_equal(code, qn_status_exit_code(QN_ERR_OOM));
+    return code;
+}
+
+/* A configuration takes blocks of 64 KiB and cuts its many small allocations out of them: by the
+ * size of one string, the second block, allocation 6 or 7, is asked for at this one or that. */
+static void test_failures_inside(void **state) {
+    (void)state;
+    int failed = 0, runs = 0;
+    for (int pad = 25000; pad < 64000; pad += 300) {
+        char text[16];
+        snprintf(text, sizeof text, "%d", pad);
+        for (int k = 6; k <= 7; k++, runs++) failed += outcome_of("fill-memory", text, k) != 0;
+    }
+    assert_true(failed > runs / 2);
+}
+
 static void test_allocation_failures(void **state) {
     (void)state;
-    char path[128], number[48];
+    char path[128];
     write_file("alloc.json", "{\"extends\": \"alloc_base.json\", " TRAIN "}", path);
     write_file("alloc_base.json", "{" MODEL ", " DATA "}", path);
     snprintf(path, sizeof path, "%s/alloc.json", directory);
     int k = 1, code = -1;
-    for (; k < 500 && code != 0; k++) {
-        char *arguments[] = {"test_config", "use-everything", path, NULL};
-        snprintf(number, sizeof number, "%d", k);
-        setenv("QUERN_FAIL_ALLOC", number, 1);
-        pid_t child;
-        int ended;
-        assert_int_equal(posix_spawn(&child, "/proc/self/exe", NULL, NULL, arguments, environ), 0);
-        assert_int_equal(waitpid(child, &ended, 0), child);
-        assert_true(WIFEXITED(ended)); /* a leak or a fault ends the sanitizer presets otherwise */
-        code = WEXITSTATUS(ended);
-        if (code != 0) assert_int_equal(code, qn_status_exit_code(QN_ERR_OOM));
-    }
-    unsetenv("QUERN_FAIL_ALLOC");
+    for (; k < 500 && code != 0; k++) code = outcome_of("use-everything", path, k);
     assert_int_equal(code, 0); /* k is past the last allocation */
     assert_true(k > 20);
 }
 
 int main(int argc, char **argv) {
     if (argc == 3 && strcmp(argv[1], "use-everything") == 0) return use_everything(argv[2]);
+    if (argc == 3 && strcmp(argv[1], "fill-memory") == 0) return fill_memory(argv[2]);
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_set_values), cmocka_unit_test(test_wrong_sets),
-        cmocka_unit_test(test_extends),    cmocka_unit_test(test_relative),
-        cmocka_unit_test(test_unreadable), cmocka_unit_test(test_variables),
-        cmocka_unit_test(test_defaults),   cmocka_unit_test(test_resolved_is_stable),
-        cmocka_unit_test(test_diff),       cmocka_unit_test(test_allocation_failures),
+        cmocka_unit_test(test_set_values),
+        cmocka_unit_test(test_wrong_sets),
+        cmocka_unit_test(test_extends),
+        cmocka_unit_test(test_relative),
+        cmocka_unit_test(test_unreadable),
+        cmocka_unit_test(test_variables),
+        cmocka_unit_test(test_defaults),
+        cmocka_unit_test(test_resolved_is_stable),
+        cmocka_unit_test(test_diff),
+        cmocka_unit_test(test_allocation_failures),
+        cmocka_unit_test(test_failures_inside),
     };
     return cmocka_run_group_tests_name("config", tests, make_directory, remove_directory);
 }

@@ -2,6 +2,8 @@
 #include "tests/config_helpers.h"
 #include "io/config_table.h"
 
+#include <math.h>
+
 /* ---- the table ------------------------------------------------------------------------------- */
 
 static void test_table_is_sound(void **state) {
@@ -13,7 +15,7 @@ static void test_table_is_sound(void **state) {
         assert_int_equal(k->type == QNI_ENUM, k->choices != NULL);
         if (k->range) {
             qni_interval r = qni_range_parse(k->range);
-            assert_true(strchr("[(", k->range[0]) && r.low < r.high);
+            assert_true(strchr("[(", k->range[0]) && isfinite(r.low) && r.low < r.high);
         }
         const char *dot = strrchr(k->name, '.');
         if (dot) { /* its section stands before it */
@@ -34,6 +36,10 @@ static void test_table_is_sound(void **state) {
     for (int i = 0; i < qni_fallback_count; i++) {
         assert_true(qni_key_find(qni_fallbacks[i].name) >= 0);
         assert_null(qni_keys[qni_key_find(qni_fallbacks[i].name)].fallback);
+        char other[64];
+        snprintf(other, sizeof other, "%.*s", (int)strcspn(qni_fallbacks[i].when, "="),
+                 qni_fallbacks[i].when);
+        assert_true(qni_key_find(other) >= 0);
     }
     for (int i = 0; i < qni_alias_count; i++) {
         char hint[256];
@@ -74,6 +80,8 @@ static void test_schema(void **state) {
     qn_free(part);
     assert_int_equal(qn_config_schema("optimizer.beta", &part), QN_ERR_USAGE);
     assert_contains(qn_error_message(), "did you mean `optimizer.betas`?");
+    assert_int_equal(qn_config_schema("zzzzzzzzzz", &part), QN_ERR_USAGE); /* like none */
+    assert_string_equal(qn_error_message(), "schema: no key `zzzzzzzzzz`");
 
     FILE *f = fopen(QUERN_SOURCE_DIR "/configs/schema.json", "rb");
     assert_non_null(f);
@@ -117,9 +125,12 @@ static void test_templates(void **state) {
     (void)state;
     assert_true(qn_config_template_count() >= 4);
     assert_null(qn_config_template_name(-1));
+    assert_null(qn_config_template_name(qn_config_template_count()));
+    assert_null(qn_config_template_summary(-1));
     assert_null(qn_config_template_summary(qn_config_template_count()));
     for (int i = 0; i < qn_config_template_count(); i++) {
         char *text;
+        assert_non_null(qn_config_template_summary(i));
         assert_int_equal(qn_config_template(qn_config_template_name(i), &text), QN_OK);
         qn_config_free(must_load(text, NULL, 0));
         for (const char *s = text; *s; s += strcspn(s, "\n") + 1) {
