@@ -154,6 +154,13 @@ static int side(float f, double sum, double error) {
     return error < 0 ? -1 : error > 0 ? 1 : 0;
 }
 
+/* The next float above f (by 1) or below it (by -1); f is no NaN and does not lie at that end. */
+static float step(float f, int by) {
+    int32_t u = (int32_t)qe_bits32(f);
+    if (f == 0.0f) return by > 0 ? qe_f32(1) : qe_f32(0x80000001);
+    return qe_f32((uint32_t)(u + (u < 0 ? -by : by)));
+}
+
 /* product is exact in double, as that of two floats is. */
 static float add_directed(double product, float c, qe_rounding r) {
     double error, sum = two_sum(product, (double)c, &error);
@@ -167,8 +174,7 @@ static float add_directed(double product, float c, qe_rounding r) {
     int s = side(f, sum, error);
     bool down = s < 0 && (r == qe_rm || (r == qe_rz && sum > 0));
     bool up = s > 0 && (r == qe_rp || (r == qe_rz && sum < 0));
-    if (down) return nextafterf(f, -INFINITY);
-    return up ? nextafterf(f, INFINITY) : f;
+    return down ? step(f, -1) : up ? step(f, 1) : f;
 }
 float qe_fma_rz(float a, float b, float c) { return add_directed((double)a * (double)b, c, qe_rz); }
 float qe_fma_rm(float a, float b, float c) { return add_directed((double)a * (double)b, c, qe_rm); }

@@ -3,7 +3,8 @@
  * Helpers that every thread runs all the time are inline here; conversions and roundings that are
  * rare are in ptx_math.c. A half (f16, bf16) is its 16 bits; its arithmetic is done in double and
  * rounded once: the sum and product of two halves are exact there or round to the same half, fma
- * keeps what double loses in the last bit (round to odd). Directed rounding follows IEEE 754; NaN results of f32 and halves are the canonical 0x7fffffff, 0x7fff.
+ * keeps what double loses in the last bit (round to odd). Directed rounding follows IEEE 754; NaN
+ * results of f32 and halves are the canonical 0x7fffffff, 0x7fff.
  */
 #ifndef QE_PTX_OPS_H
 #define QE_PTX_OPS_H

@@ -245,7 +245,7 @@ extern const ptx_rule ptx_rules_control[];
 extern const ptx_rule ptx_rules_async[];
 extern const ptx_rule ptx_rules_tensor[];
 
-ptx_emitter ptx_emit_cvt;
+const char *ptx_emit_cvt(ptx_writer *w, const ptx_match *m);
 
 /* The C of the instruction at hand; NULL after ptx_problem. */
 const char *ptx_instruction_code(ptx_writer *w);
