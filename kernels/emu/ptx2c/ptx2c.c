@@ -4,7 +4,7 @@
  *
  * NAME.cu is the file's path from the root of the project: what sites and #line name. One C
  * statement stands for each instruction. Whatever is unknown is reported, all of it, as
- * `NAME.cu:line: instruction what`; then the exit code is 1 and OUT.c is not written.
+ * `NAME.cu:line: instruction: what`; then the exit code is 1 and OUT.c is not written.
  */
 #include "kernels/emu/ptx2c/ptx2c.h"
 

@@ -11,7 +11,7 @@ void ptx_problem(ptx_writer *w, const char *format, ...) {
     w->failed = true;
     w->module->problems++;
     ptx_place(w->module, w->line, &file, &line);
-    fprintf(stderr, "%s:%u: %s ", file, line, w->line->text);
+    fprintf(stderr, "%s:%u: %s: ", file, line, w->line->text);
     va_start(ap, format);
     vfprintf(stderr, format, ap);
     va_end(ap);

@@ -125,10 +125,11 @@ static const char *emit_setp(ptx_writer *w, const ptx_match *m) {
         ptx_problem(w, "one result, expected two");
         return NULL;
     }
-    const char *second = packed ? compare(w, m, 1) : "!c";
-    return ptx_say("{ bool c = %s, d = %s; %s %s }", compare(w, m, 0), second,
-                   ptx_assign(w, &to->items[0], pred, combine(w, m, "c")),
-                   ptx_assign(w, &to->items[1], pred, combine(w, m, "d")));
+    const char *second = packed ? compare(w, m, 1) : "!x";
+    /* Both before either is written: a result may be the predicate combined with. */
+    return ptx_say("{ bool x = %s, c = %s, d = %s; %s %s }", compare(w, m, 0), combine(w, m, "x"),
+                   combine(w, m, second), ptx_assign(w, &to->items[0], pred, "c"),
+                   ptx_assign(w, &to->items[1], pred, "d"));
 }
 
 /* set: all ones or 1.0 where the comparison holds; packed results lane by lane. */

@@ -1,0 +1,33 @@
+/* harness_emu_ops.h — instructions of hand-written PTX against a definition each.
+ *
+ * A kernel of tests/emu/X.ptx has the parameters (in, out, n, stride). Thread i reads four 64-bit
+ * operands at in + 32 i and stores one result after another at [%out+8k], %out being out + stride i.
+ * The instruction before a store is the one tested (those that use %sel only bring a predicate to
+ * the store); a definition is found by its opcode, and one that is missing fails the test.
+ */
+#ifndef QN_HARNESS_EMU_OPS_H
+#define QN_HARNESS_EMU_OPS_H
+
+#include <stdint.h>
+
+/* The operands as they lie in memory, the result in its low bits. */
+typedef uint64_t emu_define(const uint64_t *v);
+
+typedef struct emu_definition {
+    const char *opcode; /* "add.s32" */
+    emu_define *define;
+    double relative; /* error allowed in an f32 or half result, relative; 0 = the very bits */
+} emu_definition;
+
+typedef struct emu_operands {
+    const uint64_t *edges; /* every tuple of these, */
+    int n_edges, operands; /* for so many operands (1-4; the others get the first edge) */
+    int random;            /* and so many random tuples, */
+    uint64_t mask;         /* of these bits */
+} emu_operands;
+
+/* Runs the kernel on all operands; `definitions` end with a row without opcode. */
+void emu_check_ops(const char *kernel, const emu_operands *operands,
+                   const emu_definition *definitions);
+
+#endif
