@@ -1,8 +1,8 @@
 /* harness_emu_ops.h — instructions of hand-written PTX against a definition each.
  *
  * A kernel of tests/emu/X.ptx has the parameters (in, out, n, stride). Thread i reads four 64-bit
- * operands at in + 32 i and stores one result after another at [%out+8k], %out being out + stride i.
- * The instruction before a store is the one tested (those that use %sel only bring a predicate to
+ * operands at in + 32 i and stores one result after another at [%out+8k], where %out is its own part
+ * of out. The instruction before a store is the one tested (those that use %sel only bring a predicate to
  * the store); a definition is found by its opcode, and one that is missing fails the test.
  */
 #ifndef QN_HARNESS_EMU_OPS_H

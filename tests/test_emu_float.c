@@ -42,7 +42,9 @@ static u64 raw64(double d) {
 }
 static u64 result(float f) { return isnan(f) ? NAN32 : raw32(f); }
 static float flushed(float f) { return fpclassify(f) == FP_SUBNORMAL ? copysignf(0.0f, f) : f; }
-static float clamped(float f) { return isnan(f) || f < 0 ? 0.0f : f > 1 ? 1.0f : f == 0 ? 0.0f : f; }
+static float clamped(float f) {
+    return isnan(f) || f < 0 ? 0.0f : f > 1 ? 1.0f : f == 0 ? 0.0f : f;
+}
 
 /* ---- f32, to nearest ------------------------------------------------------------------------- */
 
@@ -207,16 +209,28 @@ static u64 sqrt_rm(const u64 *v) { return rounded(v, SQRT, FE_DOWNWARD); }
 static u64 sqrt_rp(const u64 *v) { return rounded(v, SQRT, FE_UPWARD); }
 
 static const emu_definition definitions_directed[] = {
-    {"add.rz.f32", add_rz, 0}, {"add.rm.f32", add_rm, 0},   {"add.rp.f32", add_rp, 0},
-    {"sub.rz.f32", sub_rz, 0}, {"sub.rm.f32", sub_rm, 0},   {"sub.rp.f32", sub_rp, 0},
-    {"mul.rz.f32", mul_rz, 0}, {"mul.rm.f32", mul_rm, 0},   {"mul.rp.f32", mul_rp, 0},
-    {"fma.rz.f32", fma_rz, 0}, {"fma.rm.f32", fma_rm, 0},   {"fma.rp.f32", fma_rp, 0},
-    {"div.rz.f32", div_rz, 0}, {"div.rm.f32", div_rm, 0},   {"div.rp.f32", div_rp, 0},
-    {"sqrt.rz.f32", sqrt_rz, 0}, {"sqrt.rm.f32", sqrt_rm, 0}, {"sqrt.rp.f32", sqrt_rp, 0},
+    {"add.rz.f32", add_rz, 0},
+    {"add.rm.f32", add_rm, 0},
+    {"add.rp.f32", add_rp, 0},
+    {"sub.rz.f32", sub_rz, 0},
+    {"sub.rm.f32", sub_rm, 0},
+    {"sub.rp.f32", sub_rp, 0},
+    {"mul.rz.f32", mul_rz, 0},
+    {"mul.rm.f32", mul_rm, 0},
+    {"mul.rp.f32", mul_rp, 0},
+    {"fma.rz.f32", fma_rz, 0},
+    {"fma.rm.f32", fma_rm, 0},
+    {"fma.rp.f32", fma_rp, 0},
+    {"div.rz.f32", div_rz, 0},
+    {"div.rm.f32", div_rm, 0},
+    {"div.rp.f32", div_rp, 0},
+    {"sqrt.rz.f32", sqrt_rz, 0},
+    {"sqrt.rm.f32", sqrt_rm, 0},
+    {"sqrt.rp.f32", sqrt_rp, 0},
     {0},
 };
 
-/* ---- approximations: what the manual allows ---------------------------------------------------- */
+/* ---- approximations: what the manual allows -------------------------------------------------- */
 
 static u64 of_double(double x) { return result((float)x); }
 static u64 rsqrt(const u64 *v) { return of_double(1 / sqrt((double)A)); }
@@ -250,8 +264,7 @@ static const emu_definition definitions_approx[] = {
     {"tanh.approx.f32", tangent, 0x1p-10},    /* 2^-11 */
     {"div.approx.f32", div_approx, 0x1p-22},  /* 2 ulp */
     {"rcp.approx.ftz.f64", rcp64, 0x1p-20},   /* 20 bits of mantissa */
-    {"rsqrt.approx.f64", rsqrt64, 0x1p-40},
-    {0},
+    {"rsqrt.approx.f64", rsqrt64, 0x1p-40},   {0},
 };
 
 /* ---- f64 ------------------------------------------------------------------------------------- */
@@ -282,8 +295,10 @@ static u64 directed64(const u64 *v, operation o, int way) { /* -1 down, 1 up, 0 
     if (way == 0) way = signbit(DA) != signbit(DB) ? 1 : -1;
     if (isinf(x)) return raw64((x > 0) == (way > 0) ? x : copysign(DBL_MAX, x));
     int side = above(x, DA, DB, o);
-    if (side > 0 && way < 0) x = nextafter(x, -INFINITY);
-    else if (side < 0 && way > 0) x = nextafter(x, INFINITY);
+    if (side > 0 && way < 0)
+        x = nextafter(x, -INFINITY);
+    else if (side < 0 && way > 0)
+        x = nextafter(x, INFINITY);
     return raw64(x == 0 ? copysign(0.0, signbit(DA) != signbit(DB) ? -1.0 : 1.0) : x);
 }
 static u64 mul64_rz(const u64 *v) { return directed64(v, MUL, 0); }
@@ -307,27 +322,38 @@ static u64 neu64(const u64 *v) { return isnan(DA) || isnan(DB) || DA != DB; }
 static u64 selp64(const u64 *v) { return neu64(v) ? v[0] : v[1]; } /* p is that of the row before */
 
 static const emu_definition definitions64[] = {
-    {"add.f64", add64, 0},         {"sub.rn.f64", sub64, 0},
-    {"mul.rn.f64", mul64, 0},      {"fma.rn.f64", fma64, 0},
-    {"div.rn.f64", div64, 0},      {"rcp.rn.f64", one_by64, 0},
-    {"sqrt.rn.f64", root64, 0},    {"mul.rz.f64", mul64_rz, 0},
-    {"mul.rm.f64", mul64_rm, 0},   {"mul.rp.f64", mul64_rp, 0},
-    {"div.rz.f64", div64_rz, 0},   {"div.rm.f64", div64_rm, 0},
-    {"div.rp.f64", div64_rp, 0},   {"neg.f64", neg64, 0},
-    {"abs.f64", abs64, 0},         {"min.f64", min64, 0},
-    {"max.f64", max64, 0},         {"copysign.f64", signed_as64, 0},
-    {"setp.lt.f64", lt64, 0},      {"setp.neu.f64", neu64, 0},
-    {"selp.f64", selp64, 0},       {"mov.b64", first, 0},
+    {"add.f64", add64, 0},
+    {"sub.rn.f64", sub64, 0},
+    {"mul.rn.f64", mul64, 0},
+    {"fma.rn.f64", fma64, 0},
+    {"div.rn.f64", div64, 0},
+    {"rcp.rn.f64", one_by64, 0},
+    {"sqrt.rn.f64", root64, 0},
+    {"mul.rz.f64", mul64_rz, 0},
+    {"mul.rm.f64", mul64_rm, 0},
+    {"mul.rp.f64", mul64_rp, 0},
+    {"div.rz.f64", div64_rz, 0},
+    {"div.rm.f64", div64_rm, 0},
+    {"div.rp.f64", div64_rp, 0},
+    {"neg.f64", neg64, 0},
+    {"abs.f64", abs64, 0},
+    {"min.f64", min64, 0},
+    {"max.f64", max64, 0},
+    {"copysign.f64", signed_as64, 0},
+    {"setp.lt.f64", lt64, 0},
+    {"setp.neu.f64", neu64, 0},
+    {"selp.f64", selp64, 0},
+    {"mov.b64", first, 0},
     {0},
 };
 
 /* ---- operands -------------------------------------------------------------------------------- */
 
 static const u64 edges32[] = {
-    0x00000000, 0x80000000, 0x00000001, 0x80000001, 0x007fffff, 0x807fffff, 0x00800000, 0x80800000,
-    0x3f800000, 0xbf800000, 0x3f800001, 0x3f7fffff, 0x3f000000, 0x40490fdb, 0xc2c80000, 0x33800000,
-    0x4b800000, 0x42fe0000, 0xc3150000, 0x7e800001, 0xfe800001, 0x7f7fffff, 0xff7fffff, 0x7f800000,
-    0xff800000, 0x7fc00000, 0xffc00001, 0x7f800001};
+    0x00000000, 0x80000000, 0x00000001, 0x80000001, 0x007fffff, 0x807fffff, 0x00800000,
+    0x80800000, 0x3f800000, 0xbf800000, 0x3f800001, 0x3f7fffff, 0x3f000000, 0x40490fdb,
+    0xc2c80000, 0x33800000, 0x4b800000, 0x42fe0000, 0xc3150000, 0x7e800001, 0xfe800001,
+    0x7f7fffff, 0xff7fffff, 0x7f800000, 0xff800000, 0x7fc00000, 0xffc00001, 0x7f800001};
 
 static void check32(const char *kernel, const emu_definition *definitions, int operands) {
     const emu_operands o = {edges32, sizeof edges32 / sizeof edges32[0], operands, 20000,
