@@ -6,7 +6,8 @@
 #ifdef QUERN_CUDA
 extern const qn_cuda_body qn_cuda_elementwise[], qn_cuda_shape[], qn_cuda_activation[],
     qn_cuda_dropout[], qn_cuda_norm[], qn_cuda_softmax[], qn_cuda_loss[], qn_cuda_lookup[],
-    qn_cuda_rope[], qn_cuda_reduce[], qn_cuda_update[], qn_cuda_attention[], qn_cuda_matmul[];
+    qn_cuda_rope[], qn_cuda_reduce[], qn_cuda_update[], qn_cuda_attention[], qn_cuda_matmul[],
+    qn_cuda_linear_loss[];
 #endif
 
 static const qn_cuda_body *const tables[] = {
@@ -24,6 +25,7 @@ static const qn_cuda_body *const tables[] = {
     qn_cuda_update,
     qn_cuda_attention,
     qn_cuda_matmul,
+    qn_cuda_linear_loss,
 #endif
     NULL,
 };
