@@ -188,9 +188,11 @@ static void access_row(qe_agent *agent, qe_block *b, const qe_tensor_box *x, uin
     }
 }
 
-/* A swizzled box of whole 128-byte stretches fills the same bytes as an unswizzled one. */
+/* The swizzle permutes the pieces of its span: a box of whole spans fills the bytes it would
+ * without. */
 static bool is_dense(const qe_tensor_box *x, uint32_t a) {
-    return x->map.swizzle == 0 || (a % 128 == 0 && x->row_bytes * x->rows % 128 == 0);
+    uint32_t span = 16u << x->map.swizzle;
+    return a % span == 0 && x->row_bytes * x->rows % span == 0;
 }
 
 /* ---- loads ----------------------------------------------------------------------------------- */
