@@ -11,6 +11,8 @@
 find_program(QUERN_NVCC nvcc HINTS ENV CUDA_HOME PATH_SUFFIXES bin PATHS /usr/local/cuda)
 
 set(QUERN_CUDA_FLAGS -std=c++17 -O3 -lineinfo -I${CMAKE_SOURCE_DIR} -D_GNU_SOURCE)
+# The program is linked as C: no calls into the C++ library.
+set(QUERN_CUDA_HOST_FLAGS -Xcompiler=-fno-exceptions,-fno-rtti,-fno-threadsafe-statics)
 set(QUERN_CUDA_ARCHITECTURES -gencode arch=compute_80,code=sm_80
     -gencode arch=compute_90a,code=sm_90a)
 
@@ -40,7 +42,8 @@ endfunction()
 
 function(quern_cuda_object file out)
   quern_cuda_base(${file} base)
-  string(JOIN " " command ${QUERN_NVCC} ${QUERN_CUDA_FLAGS} ${QUERN_CUDA_ARCHITECTURES} -Xptxas -v
+  string(JOIN " " command ${QUERN_NVCC} ${QUERN_CUDA_FLAGS} ${QUERN_CUDA_HOST_FLAGS}
+    ${QUERN_CUDA_ARCHITECTURES} -Xptxas -v
     -MMD -MF ${base}.d -MT ${base}.o -c ${CMAKE_SOURCE_DIR}/${file} -o ${base}.o)
   add_custom_command(OUTPUT ${base}.o BYPRODUCTS ${base}.ptxas.log
     COMMAND sh -c "${command} >${base}.ptxas.log 2>&1 || { cat ${base}.ptxas.log; exit 1; }"
