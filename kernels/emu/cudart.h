@@ -1,8 +1,8 @@
 /* cudart.h — what the files of the emulated CUDA runtime share.
  *
- * The functions are declared by CUDA's own headers; this is the other side of them. Work is put
- * into queues as an `qe_op`, captured into a graph or executed: at once (streams=eager), or late, at
- * a point where the program waits, in an order that streams and events allow.
+ * The functions are declared by CUDA's own headers; this is the other side of them. Work is a
+ * `qe_op`: captured into a graph, or queued and executed: at once (streams=eager), or late, at a
+ * point where the program waits, in an order that streams and events allow.
  */
 #ifndef QE_CUDART_H
 #define QE_CUDART_H

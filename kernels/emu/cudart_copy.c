@@ -1,4 +1,9 @@
-/* cudart_copy.c — copies and fills. */
+/* cudart_copy.c — copies, fills, symbols.
+ *
+ * A copy between pageable memory and the device is as synchronous as CUDA's: what the host holds
+ * is read at the call, what the host receives is there when the call returns. Pinned memory is
+ * read and written when the stream gets there.
+ */
 #include "kernels/emu/cudart.h"
 
 #include <stdlib.h>

@@ -1,4 +1,4 @@
-/* cudart_device.c — the device as the runtime describes it, errors, versions, the emulated clock. */
+/* cudart_device.c — the device as the runtime describes it, errors, versions, emulated time. */
 #include "kernels/emu/cudart.h"
 
 #include <stdio.h>

@@ -1,8 +1,7 @@
-/* cudart_memory.c — device and pinned memory, copies, fills, symbols.
+/* cudart_memory.c — device and pinned memory.
  *
- * A copy between pageable memory and the device is as synchronous as CUDA's: what the host holds is
- * read at the call, and what the host receives is there when the call returns. Pinned memory is read
- * and written when the stream gets there.
+ * A pointer is device memory, pinned memory or pageable; what a call is told must lie inside one
+ * live allocation.
  */
 #include "kernels/emu/cudart.h"
 

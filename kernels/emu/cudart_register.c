@@ -1,5 +1,5 @@
 /* cudart_register.c — what nvcc's host objects tell the runtime before main: which kernel and which
- * variable a host address stands for. The names are looked for in the translated files at first use.
+ * variable a host address stands for. Names are looked for in the translated files at first use.
  */
 #include "kernels/emu/cudart.h"
 
