@@ -223,20 +223,30 @@ QN_DEV void mask_scores(const attention_args &a, int b, int query, int key, int6
     }
 }
 
+/* Bit 4n + e: weight e of accumulator block n is kept. The draws are in a loop that is not
+ * unrolled, or they would be most of the code. */
+template <int N>
+QN_DEV uint32_t kept_weights(const attention_args &a, int b, int h, int query, int key) {
+    uint32_t kept = 0;
+#pragma unroll 1
+    for (int k = 0; k < N / 4; k++) { /* a row of a block: two neighbours */
+        const int i = smaller(query + block_row(2 * (k & 1)), a.t - 1),
+                  j = key + block_col(k / 2, 0);
+        float m[2];
+        dropout_pair(a, dropout_element(a, b, h, i) + (uint64_t)j, m);
+        kept |= ((m[0] > 0.0f ? 1u : 0u) | (m[1] > 0.0f ? 2u : 0u)) << (2 * k);
+    }
+    return kept;
+}
+
 template <int N>
 QN_DEV void drop_weights(const attention_args &a, int b, int h, int query, int key,
                          float (&p)[N / 8][4]) {
+    const uint32_t kept = kept_weights<N>(a, b, h, query, key);
 #pragma unroll
-    for (int r = 0; r < 2; r++) {
-        const int i = smaller(query + block_row(2 * r), a.t - 1);
-        const uint64_t element = dropout_element(a, b, h, i) + (uint64_t)key;
+    for (int n = 0; n < N / 8; n++) {
 #pragma unroll
-        for (int n = 0; n < N / 8; n++) {
-            float m[2];
-            dropout_pair(a, element + (uint64_t)block_col(n, 0), m);
-            p[n][2 * r] *= m[0];
-            p[n][2 * r + 1] *= m[1];
-        }
+        for (int e = 0; e < 4; e++) p[n][e] *= kept >> (4 * n + e) & 1u ? a.keep_scale : 0.0f;
     }
 }
 
@@ -376,11 +386,25 @@ __global__ void __launch_bounds__(MMA_THREADS, 2) k_attention_mma_dq(attention_a
 
 /* ---- dk and dv ------------------------------------------------------------------------------- */
 
+/* As kept_weights where rows are keys and columns queries. */
+template <int N>
+QN_DEV uint32_t kept_transposed(const attention_args &a, int b, int h, int query, int key) {
+    uint32_t kept = 0;
+#pragma unroll 1
+    for (int k = 0; k < N / 2; k++) {
+        const int i = smaller(query + block_col(k / 4, k % 4), a.t - 1), j = key + block_row(k % 4);
+        float m = dropout_factor(a, dropout_element(a, b, h, i) + (uint64_t)j);
+        kept |= (m > 0.0f ? 1u : 0u) << k;
+    }
+    return kept;
+}
+
 /* P^T that met dO, in p, and dS^T, in s (rows: keys, columns: queries). */
 template <int N>
 QN_DEV void transposed_gradients(const attention_args &a, int b, int h, int query, int key,
                                  int64_t offset, bool masked, const float *lse, const float *mean,
                                  float (&s)[N / 8][4], float (&p)[N / 8][4]) {
+    const uint32_t kept = a.rng ? kept_transposed<N>(a, b, h, query, key) : 0;
 #pragma unroll
     for (int n = 0; n < N / 8; n++) {
 #pragma unroll
@@ -393,10 +417,7 @@ QN_DEV void transposed_gradients(const attention_args &a, int b, int h, int quer
                 if (sees && a.documents) sees = document_of(a, b, i) == document_of(a, b, j);
                 if (!sees) w = 0.0f;
             }
-            if (a.rng) {
-                uint64_t element = dropout_element(a, b, h, smaller(i, a.t - 1)) + (uint64_t)j;
-                m = dropout_factor(a, element);
-            }
+            if (a.rng) m = kept >> (4 * n + e) & 1u ? a.keep_scale : 0.0f;
             s[n][e] = w * (m * dp - mean[column]) * a.scale;
             p[n][e] = w * m;
         }
