@@ -4,24 +4,31 @@
 
 #include "kernels/emu/checker.h"
 
-enum { SEEN = 64, TEXT = 160 };
+enum { MOST = 100, TEXT = 160 };
 
-/* A race in a loop is met again and again: only the first time is worth a text. */
+/* A race in a loop is met again and again, and unrolling makes many instructions of one line: two
+ * lines are told of once, and after MOST findings a launch has said enough. */
 static struct {
     qe_finding kind;
-    int32_t site, other;
-} seen[SEEN];
+    const qe_site *site, *other;
+} told[MOST];
+static uint32_t n_told;
 
-void qe_report_begin(void) { memset(seen, 0, sizeof seen); }
+void qe_report_begin(void) { n_told = 0; }
 
-static bool is_news(qe_finding kind, const qe_actor *a, int32_t other) {
-    int32_t site = qe_site_code(a->site);
-    uint32_t slot = ((uint32_t)site * 31 + (uint32_t)other * 17 + (uint32_t)kind) % SEEN;
-    if (seen[slot].site == site && seen[slot].other == other && seen[slot].kind == kind)
-        return false;
-    seen[slot].kind = kind;
-    seen[slot].site = site;
-    seen[slot].other = other;
+static bool is_same_line(const qe_site *a, const qe_site *b) {
+    return a == b || (a && b && a->line == b->line && strcmp(a->file, b->file) == 0);
+}
+
+static bool is_news(qe_finding kind, const qe_site *site, const qe_site *other) {
+    for (uint32_t i = 0; i < n_told; i++)
+        if (told[i].kind == kind && is_same_line(told[i].site, site) &&
+            is_same_line(told[i].other, other))
+            return false;
+    if (n_told == MOST) return false;
+    told[n_told].kind = kind;
+    told[n_told].site = site;
+    told[n_told++].other = other;
     return true;
 }
 
@@ -74,26 +81,26 @@ static void describe_agent(const qe_actor *a, uint32_t agent, char *text) {
 }
 
 static const char *deed(int32_t kind) {
-    if (kind & QE_SLOT_ATOMIC) return kind & QE_SLOT_WROTE ? "atomic write" : "atomic read";
-    if (kind & QE_SLOT_ASYNC)
-        return kind & QE_SLOT_WROTE ? "asynchronous write" : "asynchronous read";
-    return kind & QE_SLOT_WROTE ? "write" : "read";
+    bool wrote = kind & QE_SLOT_WROTE;
+    if (kind & QE_SLOT_ATOMIC) return wrote ? "an atomic write" : "an atomic read";
+    if (kind & QE_SLOT_ASYNC) return wrote ? "an asynchronous write" : "an asynchronous read";
+    return wrote ? "a write" : "a read";
 }
 
 void qe_report_race(const qe_actor *a, const char *p, qe_finding kind, const qe_grain *g,
                     unsigned slot) {
-    if (!is_news(kind, a, g->site[slot])) return;
+    const qe_site *earlier = site_of(g->site[slot]);
+    if (!is_news(kind, a->site, earlier)) return;
     char place[TEXT], other[TEXT];
     describe_place(a, p, place);
     describe_agent(a, (uint32_t)g->agent[slot], other);
-    qe_report(kind, a->thread, a->site, site_of(g->site[slot]), "%s of %s, %s a %s by %s",
-              deed(a->kind), place,
+    qe_report(kind, a->thread, a->site, earlier, "%s of %s, %s %s by %s", deed(a->kind), place,
               kind == QE_BUG_PROXY_RACE ? "without fence.proxy.async after" : "not ordered after",
               deed(g->kind[slot]), other);
 }
 
 void qe_report_state(const qe_actor *a, const char *p, uint32_t bytes, qe_finding kind) {
-    if (!is_news(kind, a, 0)) return;
+    if (!is_news(kind, a->site, NULL)) return;
     char place[TEXT];
     describe_place(a, p, place);
     bool outside = kind == QE_BUG_OOB_SHARED || kind == QE_BUG_OOB_GLOBAL;

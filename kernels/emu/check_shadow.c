@@ -79,6 +79,11 @@ static void meet_slots(const qe_actor *a, const char *p, qe_grain *g, uint32_t m
         unsigned i = (unsigned)__builtin_ctz(rest);
         if (is_ordered(a, p, g, i)) past |= 1u << i;
     }
+    if (a->flags & QE_UPDATE) { /* has seen the updates before it: who follows it, follows them */
+        inside &= (kind & all(QE_SLOT_ATOMIC)) != none;
+        g->epoch &= ~inside;
+        past |= bits(inside);
+    }
     unsigned place = (~bits(fresh) & 15) | (past & bits(inside));
     unsigned i = place ? (unsigned)__builtin_ctz(place) : victim(g, !(a->kind & QE_SLOT_WROTE));
     take_slot(g, i, a->agent, a->epoch, (int32_t)m | a->kind, a->site);

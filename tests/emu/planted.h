@@ -51,6 +51,8 @@ enum planted_bug {
     BUG_COUNT
 };
 
+int planted_reset(void); /* the device, after an error that stays */
+
 /* y = silu(x) g */
 int planted_silu(int bug, const float *x, const float *g, float *y, int n);
 /* Rows of `columns`: y = (x - mean) / sqrt(variance + 1e-5). threads: a multiple of 32. */

@@ -228,3 +228,5 @@ int planted_hand_over(int bug, const float *x, float *y, unsigned *flag) {
     return variants<0, BUG_ENDLESS_SPIN>::run(
         bug, [&](auto v) { hand_over<decltype(v)::bug><<<2, 1>>>(x, y, flag); });
 }
+
+int planted_reset(void) { return (int)cudaDeviceReset(); }
