@@ -2,7 +2,7 @@
 #include <cuda_runtime.h>
 
 #include "kernels/ptx.cuh"
-#include "tests/emu/planted.cuh"
+#include "tests/emu/variants.cuh"
 
 enum { TILE = 64, DEPTH = 32, TILE_BYTES = TILE * DEPTH * 2, STAGE_BYTES = 2 * TILE_BYTES };
 

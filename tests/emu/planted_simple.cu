@@ -1,7 +1,7 @@
 /* planted_simple.cu — elementwise, row, tile and block-to-block kernels, and their planted bugs. */
 #include <cuda_runtime.h>
 
-#include "tests/emu/planted.cuh"
+#include "tests/emu/variants.cuh"
 
 /* ---- elementwise ----------------------------------------------------------------------------- */
 

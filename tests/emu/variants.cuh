@@ -1,6 +1,6 @@
-/* planted.cuh — choosing a variant of a kernel by number. */
-#ifndef QUERN_TESTS_PLANTED_CUH
-#define QUERN_TESTS_PLANTED_CUH
+/* variants.cuh — choosing a variant of a kernel by number. */
+#ifndef QUERN_TESTS_VARIANTS_CUH
+#define QUERN_TESTS_VARIANTS_CUH
 
 #include "tests/emu/planted.h"
 
