@@ -46,7 +46,7 @@ void qe_agent_waited(qe_agent *a, qe_thread *t) {
         k->new_copies = true;
         k->clock.seen_id = QE_NOBODY;
     } else {
-        qe_tree_raise(&k->clock.known, a->id, a->epoch);
+        qe_tree_raise_alike(&k->clock.known, a->id, a->epoch);
         qe_clock_changed(k);
     }
 }

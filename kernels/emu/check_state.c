@@ -12,6 +12,7 @@
 
 enum { USABLE = 0xff00, WRITTEN = 0x00ff };
 #define NEAR_BYTES ((size_t)1 << 20)
+#define ROOM       ((size_t)1 << 16) /* whose shadow is whole pages */
 
 typedef struct span {
     char *base;
@@ -49,9 +50,9 @@ static void open_shadow(void) {
     open_stretch(&qe_shadow_shared, qe_shared_low, qe_shared_high);
 }
 
-static void forget_grains(qe_stretch *s) {
-    size_t n = (size_t)(s->high - s->low) / QE_GRAIN;
-    madvise(s->grains, n * sizeof(qe_grain), MADV_DONTNEED);
+/* Gives memory back; the grains read as zero: nothing happened there. */
+static void forget_grains(const qe_stretch *s, size_t at, size_t bytes) {
+    madvise(&s->grains[at / QE_GRAIN], bytes / QE_GRAIN * sizeof(qe_grain), MADV_DONTNEED);
 }
 
 /* Each byte's bits of `keep` stay, those of `value` are set. */
@@ -94,13 +95,26 @@ void qe_check_alloc(const void *p, size_t bytes) {
     mark(&qe_shadow_global, p, bytes, 0, USABLE);
 }
 
+/* No allocation lies in the ROOM bytes at p. */
+static bool is_vacant(const char *p) {
+    for (size_t i = 0; i < allocations.n_live; i++) {
+        const span *s = &allocations.live[i];
+        if (s->base < p + ROOM && s->base + s->bytes > p) return false;
+    }
+    return true;
+}
+
 void qe_check_free(const void *p, size_t bytes) {
     for (size_t i = 0; i < allocations.n_live; i++) {
         if (allocations.live[i].base != p) continue;
         allocations.live[i] = allocations.live[--allocations.n_live];
         break;
     }
-    if (qe_shadow_global.low) mark(&qe_shadow_global, p, bytes, 0, 0);
+    if (!qe_shadow_global.low) return;
+    mark(&qe_shadow_global, p, bytes, 0, 0);
+    size_t at = (size_t)((const char *)p - qe_shadow_global.low), end = at + bytes;
+    for (at -= at % ROOM; at < end; at += ROOM)
+        if (is_vacant(qe_shadow_global.low + at)) forget_grains(&qe_shadow_global, at, ROOM);
 }
 
 void qe_check_host_write(const void *p, size_t bytes) {
@@ -139,8 +153,8 @@ void qe_shadow_begin(const qe_launch *l, bool forget_epochs) {
     }
     open_shadow();
     if (forget_epochs) {
-        forget_grains(&qe_shadow_global);
-        forget_grains(&qe_shadow_shared);
+        forget_grains(&qe_shadow_global, 0, (size_t)(qe_global_high - qe_global_low));
+        forget_grains(&qe_shadow_shared, 0, (size_t)(qe_shared_high - qe_shared_low));
     }
     if (allocations.behind) /* what a launch that was not watched wrote is unknown: all of it */
         for (size_t i = 0; i < allocations.n_live; i++)

@@ -15,7 +15,8 @@ enum {
     LEAF = 32,
     POOL_LEAVES = QE_POOL / LEAF,
     CHUNK = 1 << 18,
-    MEMOS = 8
+    MEMOS = 8,
+    RAISES = 32
 };
 
 typedef struct chunk {
@@ -34,6 +35,10 @@ static struct {
     struct {
         qe_node *a, *b, *joined;
     } memo[MEMOS];
+    struct {
+        qe_node *a, *raised;
+        uint32_t agent, epoch;
+    } raises[RAISES];
 } trees;
 
 static qe_node **child_of(const qe_node *n) { return (qe_node **)(n + 1); }
@@ -51,6 +56,7 @@ void qe_tree_begin(uint32_t blocks, uint32_t threads) {
     trees.size[2] = sizeof(qe_node) + FAN * sizeof(qe_node *);
     memset(trees.free, 0, sizeof trees.free);
     memset(trees.memo, 0, sizeof trees.memo);
+    memset(trees.raises, 0, sizeof trees.raises);
     trees.now = trees.first;
     trees.used = 0;
 }
@@ -157,6 +163,24 @@ uint32_t *qe_tree_lanes(qe_node **root, uint32_t agent) {
 void qe_tree_raise(qe_node **root, uint32_t agent, uint32_t epoch) {
     if (qe_tree_at(*root, agent) >= epoch) return;
     qe_tree_lanes(root, agent)[agent % LEAF] = epoch;
+}
+
+void qe_tree_raise_alike(qe_node **root, uint32_t agent, uint32_t epoch) {
+    qe_node *a = *root;
+    if (qe_tree_at(a, agent) >= epoch) return;
+    uint32_t slot = (uint32_t)((uintptr_t)a / 64 + agent * 5) % RAISES;
+    if (!a || trees.raises[slot].a != a || trees.raises[slot].agent != agent ||
+        trees.raises[slot].epoch != epoch) {
+        qe_tree_unref(trees.raises[slot].a);
+        qe_tree_unref(trees.raises[slot].raised);
+        trees.raises[slot].a = qe_tree_ref(a);
+        trees.raises[slot].raised = qe_tree_ref(a);
+        trees.raises[slot].agent = agent;
+        trees.raises[slot].epoch = epoch;
+        qe_tree_raise(&trees.raises[slot].raised, agent, epoch);
+    }
+    *root = qe_tree_ref(trees.raises[slot].raised);
+    qe_tree_unref(a);
 }
 
 void qe_tree_raise_block(qe_node **root, uint32_t block, uint32_t epoch) {

@@ -44,6 +44,8 @@ static inline qe_node *qe_tree_ref(qe_node *n) {
 void qe_tree_unref(qe_node *n);
 uint32_t qe_tree_at(const qe_node *root, uint32_t agent);
 void qe_tree_raise(qe_node **root, uint32_t agent, uint32_t epoch);
+/* The same for one of many that do it to the same tree: they share the result. */
+void qe_tree_raise_alike(qe_node **root, uint32_t agent, uint32_t epoch);
 /* The 32 neighbours of agent (same index / 32), for writing. */
 uint32_t *qe_tree_lanes(qe_node **root, uint32_t agent);
 /* All threads of the block are known up to epoch. */
