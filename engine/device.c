@@ -73,20 +73,10 @@ qn_status qn_device_resolve(const char *name, bool plan, qn_device *out, char *t
                    name);
 }
 
-/* ---- copies ---------------------------------------------------------------------------------- */
-
-static qn_status copy_now(qn_device d, void *dst, const void *src, size_t bytes) {
+qn_status qn_device_copy(qn_device d, void *dst, const void *src, size_t bytes) {
     const qn_device_row *row = qn_device_get(d);
     QN_TRY(row->copy(dst, src, bytes, NULL));
     return row->synchronize(NULL);
-}
-
-qn_status qn_device_upload(qn_device d, void *dst, const void *src, size_t bytes) {
-    return copy_now(d, dst, src, bytes);
-}
-
-qn_status qn_device_download(qn_device d, void *dst, const void *src, size_t bytes) {
-    return copy_now(d, dst, src, bytes);
 }
 
 /* ---- bodies ---------------------------------------------------------------------------------- */

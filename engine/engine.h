@@ -125,9 +125,8 @@ bool qn_device_built(qn_device d); /* this build has it */
 const qn_device_row *qn_device_get(qn_device d);
 /* Starts the device on first use, later calls cost nothing. QN_ERR_DEVICE says what is missing. */
 qn_status qn_device_open(qn_device d) QN_CHECKED;
-/* Copies that have happened when they return. On the host's devices, memcpy. */
-qn_status qn_device_upload(qn_device d, void *dst, const void *src, size_t bytes) QN_CHECKED;
-qn_status qn_device_download(qn_device d, void *dst, const void *src, size_t bytes) QN_CHECKED;
+/* A copy between host and device, or within either, that has happened when it returns. */
+qn_status qn_device_copy(qn_device d, void *dst, const void *src, size_t bytes) QN_CHECKED;
 bool qn_cpu_multiplies_bf16(void);    /* this build and this CPU have bf16 matrix products */
 const char *qn_cpu_description(void); /* model name and the vector extensions in use */
 /* The body that runs `op` for inputs of this dtype on d: CUDA's if it takes the dtype, else NULL;

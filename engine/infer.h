@@ -13,6 +13,7 @@ typedef struct qn_infer_options {
     qn_device device;
     int threads;
     int64_t batch_size; /* predictor: rows of one replay */
+    bool no_graph;      /* CUDA: launch call by call */
 } qn_infer_options;
 
 /* ---- predictor: (rows, features) -> (rows, outputs) ------------------------------------------ */

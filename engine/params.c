@@ -162,7 +162,8 @@ int64_t qn_params_bytes(const qn_params *p) {
     return sum;
 }
 
-void qn_params_bind(qn_params *p, void *base) {
+void qn_params_bind(qn_params *p, qn_device device, void *base) {
+    p->device = device;
     char *at = base; /* counts are multiples of 64 elements, so each array stays 64-byte aligned */
     qn_tensor *all[] = {&p->weights, &p->master, &p->grads, &p->moment[0], &p->moment[1], &p->best};
     for (size_t i = 0; i < sizeof all / sizeof *all; i++) {
@@ -181,16 +182,15 @@ qn_tensor qn_param_tensor(const qn_params *p, int i, const qn_tensor *flat) {
 /* ---- initial weights ------------------------------------------------------------------------- */
 
 typedef struct draw {
-    qn_params *p;
     const qn_param *q;
     uint64_t key;
+    qn_tensor weights, master; /* of the parameter, on the host; master.data NULL if it has none */
 } draw;
 
 static void draw_block(void *ctx, int64_t block) {
-    const draw *d = ctx;
+    draw *d = ctx;
     int64_t first = block * INIT_BLOCK, last = first + INIT_BLOCK;
     if (last > d->q->count) last = d->q->count;
-    bool has_master = d->p->master.shape[0] > 0 && !d->q->frozen;
     for (int64_t i = first; i < last; i++) {
         double v = d->q->init == QN_INIT_ONE ? 1.0 : 0.0;
         if (d->q->init == QN_INIT_NORMAL)
@@ -199,28 +199,69 @@ static void draw_block(void *ctx, int64_t block) {
             v = d->q->init_scale * (2.0 * qn_rng_uniform(d->key, 0, (uint64_t)i) - 1.0);
         }
         v = (double)(float)v; /* one draw for every precision */
-        qn_tensor_set(&d->p->weights, d->q->offset + i, v);
-        if (has_master) qn_tensor_set(&d->p->master, d->q->offset + i, v);
+        qn_tensor_set(&d->weights, i, v);
+        if (d->master.data) qn_tensor_set(&d->master, i, v);
     }
 }
 
-void qn_params_init(qn_params *p, uint64_t seed, int threads) {
+static qn_status draw_param(qn_params *p, int i, draw *d, int threads) {
+    qn_tensor weights = d->weights, master = d->master;
+    size_t w = qn_tensor_bytes(&weights), m = master.data ? qn_tensor_bytes(&master) : 0;
+    char *host = NULL;
+    if (qn_device_get(p->device)->separate) {
+        host = qn_alloc(w + m, p->item[i].name);
+        if (!host) return QN_ERR_OOM;
+        d->weights.data = host;
+        if (m) d->master.data = host + w;
+    }
+    qn_parallel_for(threads, (d->q->count + INIT_BLOCK - 1) / INIT_BLOCK, draw_block, d);
+    qn_status s = qn_device_copy(p->device, weights.data, d->weights.data, w);
+    if (s == QN_OK) s = qn_device_copy(p->device, master.data, d->master.data, m);
+    qn_free(host);
+    return s;
+}
+
+qn_status qn_params_init(qn_params *p, uint64_t seed, int threads) {
     for (int i = 0; i < p->n; i++) {
-        draw d = {p, &p->item[i], qn_rng_key(seed, p->item[i].name, "init")};
-        qn_parallel_for(threads, (d.q->count + INIT_BLOCK - 1) / INIT_BLOCK, draw_block, &d);
+        const qn_param *q = &p->item[i];
+        draw d = {q, qn_rng_key(seed, q->name, "init"), qn_param_tensor(p, i, &p->weights),
+                  qn_param_tensor(p, i, &p->master)};
+        if (q->frozen) d.master.data = NULL;
+        QN_TRY(draw_param(p, i, &d, threads));
     }
+    return QN_OK;
 }
 
-void qn_params_sync_weights(qn_params *p) {
-    for (int64_t i = 0; i < p->master.shape[0]; i++) {
-        qn_tensor_set(&p->weights, i, qn_tensor_get(&p->master, i));
+/* The first elements of dst = those of src, rounded to its dtype on the host: in place where the
+ * host sees them, else block by block through its memory. */
+static qn_status convert(const qn_params *p, const qn_tensor *dst, const qn_tensor *src,
+                         int64_t count) {
+    size_t to = qn_dtype_bytes(dst->dtype), from = qn_dtype_bytes(src->dtype);
+    char *host = NULL;
+    if (count > 0 && qn_device_get(p->device)->separate &&
+        !(host = qn_alloc(INIT_BLOCK * (to + from), "converting weights")))
+        return QN_ERR_OOM;
+    qn_status s = QN_OK;
+    for (int64_t at = 0; at < count && s == QN_OK; at += INIT_BLOCK) {
+        int64_t n = count - at < INIT_BLOCK ? count - at : INIT_BLOCK;
+        char *target = (char *)dst->data + (size_t)at * to;
+        char *source = (char *)src->data + (size_t)at * from;
+        qn_tensor y = qn_tensor_make(host ? host : target, dst->dtype, 1, &n);
+        qn_tensor x = qn_tensor_make(host ? host + INIT_BLOCK * to : source, src->dtype, 1, &n);
+        s = qn_device_copy(p->device, x.data, source, (size_t)n * from);
+        for (int64_t i = 0; i < n; i++) qn_tensor_set(&y, i, qn_tensor_get(&x, i));
+        if (s == QN_OK) s = qn_device_copy(p->device, target, y.data, (size_t)n * to);
     }
+    qn_free(host);
+    return s;
 }
 
-void qn_params_sync_masters(qn_params *p) {
-    for (int64_t i = 0; i < p->master.shape[0]; i++) {
-        qn_tensor_set(&p->master, i, qn_tensor_get(&p->weights, i));
-    }
+qn_status qn_params_sync_weights(qn_params *p) {
+    return convert(p, &p->weights, &p->master, p->master.shape[0]);
+}
+
+qn_status qn_params_sync_masters(qn_params *p) {
+    return convert(p, &p->master, &p->weights, p->master.shape[0]);
 }
 
 /* ---- values ---------------------------------------------------------------------------------- */

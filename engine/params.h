@@ -44,6 +44,7 @@ typedef struct qn_params {
     qn_param *item;
     int n, cap;
     qn_precision precision;
+    qn_device device;         /* that the flat arrays are on, set by bind */
     int moments;              /* flat arrays the optimizer keeps: 0, 1 or 2 */
     int64_t total, trainable; /* elements of the flat arrays incl. padding; the trainable prefix */
     int64_t parameters, trainable_parameters; /* without padding */
@@ -71,13 +72,15 @@ int qn_params_group(qn_params *p, const char *glob, double lr_scale, double weig
 qn_status qn_params_layout(qn_params *p, qn_precision precision, int moments, double weight_decay,
                            bool keep_best) QN_CHECKED;
 int64_t qn_params_bytes(const qn_params *p);
-void qn_params_bind(qn_params *p, void *base); /* base: qn_params_bytes, 64-byte aligned */
+/* base: qn_params_bytes on that device, 64-byte aligned */
+void qn_params_bind(qn_params *p, qn_device device, void *base);
 
 /* Draws the initial weights: N or U from Philox with key (seed, name, "init"), a function of the
- * element. */
-void qn_params_init(qn_params *p, uint64_t seed, int threads);
-void qn_params_sync_weights(qn_params *p); /* weights = round(master), after masters were loaded */
-void qn_params_sync_masters(qn_params *p); /* master = weights, after weights were loaded */
+ * element. They are drawn on the host, so every device starts from the same bits. */
+qn_status qn_params_init(qn_params *p, uint64_t seed, int threads) QN_CHECKED;
+/* weights = round(master), after masters were loaded; master = weights, after weights were. */
+qn_status qn_params_sync_weights(qn_params *p) QN_CHECKED;
+qn_status qn_params_sync_masters(qn_params *p) QN_CHECKED;
 
 /* The tensor of parameter i inside a flat array (weights, master, ...). */
 qn_tensor qn_param_tensor(const qn_params *p, int i, const qn_tensor *flat);

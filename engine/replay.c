@@ -36,8 +36,7 @@ static qn_status begin(const qn_program *p) {
 /* Work that is enqueued fails later than the call that asked for it. */
 static qn_status blame(const qn_program *p, qn_status s) {
     if (s != QN_ERR_DEVICE || !p->row->separate || p->stepwise) return s;
-    return qn_fail_prefix(s, "some op of program %s or one before it (QUERN_SYNC=1 pins it down)",
-                          qn_program_name(p));
+    return qn_fail_prefix(s, "in program %s or before it", qn_program_name(p));
 }
 
 static qn_status run_call(const qn_program *p, int i) {
@@ -130,7 +129,7 @@ static qn_status check_outputs(const qn_program *p, int i, void *host, char *rep
         double value;
         if (host) {
             t.data = host;
-            QN_TRY(qn_device_download(p->device, host, c->out[k]->data, span_bytes(&t)));
+            QN_TRY(qn_device_copy(p->device, host, c->out[k]->data, span_bytes(&t)));
         }
         if (!first_not_finite(&t, &index, &value)) continue;
         snprintf(report, size, "%s: %s%s%s:%s element %lld = %g%s", qn_program_name(p), c->scope,

@@ -2,11 +2,10 @@
  *
  * Two arenas: run (parameters, moments, step values, batch buffers) and pool (whatever lives inside
  * one replay; as large as the largest program). The fixed set of programs is recorded before step
- * 0; a step replays micro-first, micro-accumulate for the rest of its micro-batches, then update.
+ * 0; session_step.c runs them.
  */
-#include "engine/train.h"
+#include "engine/session_internal.h"
 
-#include <math.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -17,7 +16,7 @@ typedef struct slot { /* a tensor of the run arena that is not a parameter */
     qn_class cls;
 } slot;
 
-enum { MAX_SLOTS = 10 + QN_MAX_EVAL_METRICS + 3 * QN_MAX_FIELDS };
+enum { MAX_SLOTS = 10 + QN_MAX_EVAL_METRICS + (2 + QN_MAX_LANES) * QN_MAX_FIELDS };
 
 static qn_tensor field_tensor(const qn_field *f, int n_lead, const int64_t *lead) {
     int64_t shape[QN_MAX_DIMS];
@@ -50,7 +49,10 @@ static int describe_slots(qn_session *s, slot *out) {
         s->field[i] = field_tensor(f, 1, &s->o.batch_size);
         s->staging[i] = field_tensor(f, 2, (int64_t[]){s->o.accumulate, s->o.batch_size});
         out[n++] = (slot){&s->field[i], QN_CLASS_INPUT};
-        out[n++] = (slot){&s->staging[i], QN_CLASS_INPUT};
+        for (int k = 0; k < s->n_lanes; k++) {
+            s->lane_field[k][i] = s->staging[i];
+            out[n++] = (slot){&s->lane_field[k][i], QN_CLASS_INPUT};
+        }
         if (s->o.evaluate) {
             s->eval_field[i] = field_tensor(f, 1, &s->o.eval_batch_size);
             out[n++] = (slot){&s->eval_field[i], QN_CLASS_INPUT};
@@ -59,25 +61,26 @@ static int describe_slots(qn_session *s, slot *out) {
     return n;
 }
 
-static int64_t padded(size_t bytes) { return ((int64_t)bytes + 63) / 64 * 64; }
-
 static qn_status layout_run(qn_session *s) {
     slot slots[MAX_SLOTS];
+    s->n_lanes = qn_device_get(s->o.device)->separate ? QN_MAX_LANES : 1;
     int n = describe_slots(s, slots);
     memcpy(s->class_bytes, s->params->class_bytes, sizeof s->class_bytes);
-    for (int i = 0; i < n; i++) s->class_bytes[slots[i].cls] += padded(qn_tensor_bytes(slots[i].t));
+    for (int i = 0; i < n; i++)
+        s->class_bytes[slots[i].cls] += (int64_t)qni_padded(qn_tensor_bytes(slots[i].t));
     s->run_bytes = 0;
     for (int i = 0; i < QN_CLASS_COUNT; i++) s->run_bytes += s->class_bytes[i];
+    s->staging_bytes = (int64_t)qni_lanes_bytes(s);
     if (s->o.plan_only) return QN_OK;
-    QN_TRY(qn_arena_create("run", (size_t)s->run_bytes, &s->run));
-    qn_params_bind(s->params, qn_arena_base(s->run));
+    QN_TRY(qn_arena_create_on(s->o.device, "run", (size_t)s->run_bytes, &s->run));
+    qn_params_bind(s->params, s->o.device, qn_arena_base(s->run));
     char *at = (char *)qn_arena_base(s->run) + qn_params_bytes(s->params);
     for (int i = 0; i < n; i++) {
         slots[i].t->data = at;
-        at += padded(qn_tensor_bytes(slots[i].t));
+        at += (int64_t)qni_padded(qn_tensor_bytes(slots[i].t));
     }
-    qn_tensor_set(&s->guard, QN_GUARD_APPLY, 1.0);
-    return QN_OK;
+    QN_TRY(qni_lanes_create(s));
+    return qn_session_allow_updates(s);
 }
 
 /* ---- recording ------------------------------------------------------------------------------- */
@@ -165,6 +168,8 @@ static qn_status record(qn_session *s, qn_program_kind kind, const char *const *
                          .threads = s->o.threads,
                          .training = kind <= QN_MICRO_ACCUMULATE,
                          .accumulate_params = kind == QN_MICRO_ACCUMULATE,
+                         .device = s->o.device,
+                         .no_graph = s->o.no_graph,
                          .recompute = kind <= QN_MICRO_ACCUMULATE ? recompute : NULL};
     qn_tape *t;
     QN_TRY(qn_tape_create(&o, &t));
@@ -225,7 +230,7 @@ static qn_status create(qn_session *s) {
             (double)total / 1048576.0, (double)s->o.memory_limit / 1048576.0);
     }
     if (s->o.plan_only) return QN_OK;
-    QN_TRY(qn_arena_create("pool", (size_t)s->pool_bytes, &s->pool));
+    QN_TRY(qn_arena_create_on(s->o.device, "pool", (size_t)s->pool_bytes, &s->pool));
     for (int k = 0; k < QN_PROGRAM_COUNT; k++) {
         if (s->program[k]) QN_TRY(qn_program_bind(s->program[k], s->o.device, s->pool));
     }
@@ -261,105 +266,14 @@ qn_status qn_session_create(const qn_session_options *o, const qn_model *model,
 void qn_session_free(qn_session *s) {
     if (!s) return;
     for (int k = 0; k < QN_PROGRAM_COUNT; k++) qn_program_free(s->program[k]);
+    qni_lanes_free(s);
     qn_arena_free(s->pool);
     qn_arena_free(s->run);
     qn_params_free(s->params);
     qn_free(s);
 }
 
-/* ---- running --------------------------------------------------------------------------------- */
-
-static void load_micro(qn_session *s, int64_t step, int64_t micro) {
-    for (int i = 0; i < s->source->n_fields; i++) {
-        size_t bytes = qn_tensor_bytes(&s->field[i]);
-        memcpy(s->field[i].data, (const char *)s->staging[i].data + (size_t)micro * bytes, bytes);
-    }
-    ((int64_t *)s->rng.data)[0] = step;
-    ((int64_t *)s->rng.data)[1] = micro * s->o.batch_size;
-}
-
-static qn_program *micro_program(const qn_session *s, int64_t micro) {
-    return s->program[micro == 0 ? QN_MICRO_FIRST : QN_MICRO_ACCUMULATE];
-}
-
-qn_status qn_session_step(qn_session *s, int64_t step, double lr, int64_t labels,
-                          qn_step_report *r) {
-    qn_tensor_set(&s->inv_n, 0, labels > 0 ? 1.0 / (double)labels : 0.0);
-    for (int64_t m = 0; m < s->o.accumulate; m++) {
-        load_micro(s, step, m);
-        QN_TRY(qn_program_replay(micro_program(s, m)));
-    }
-    qn_tensor_set(&s->hyper, 0, lr);
-    QN_TRY(qn_program_replay(s->program[QN_UPDATE]));
-    r->loss = qn_nan_plain(qn_tensor_get(&s->loss, 0));
-    r->grad_norm = qn_nan_plain(qn_tensor_get(&s->norm, 0));
-    r->applied = qn_tensor_get(&s->guard, QN_GUARD_APPLY) != 0.0;
-    r->lr = lr;
-    r->labels = labels;
-    return QN_OK;
-}
-
-qn_status qn_session_explain(qn_session *s, int64_t step, int64_t labels, char *text, size_t size) {
-    qn_tensor_set(&s->inv_n, 0, labels > 0 ? 1.0 / (double)labels : 0.0);
-    text[0] = '\0';
-    for (int64_t m = 0; m < s->o.accumulate && !text[0]; m++) {
-        load_micro(s, step, m);
-        QN_TRY(qn_program_replay_checked(micro_program(s, m), text, size));
-    }
-    if (!text[0]) {
-        snprintf(text, size,
-                 "every tensor is finite: the loss %g is a spike, or the gradient norm overflowed",
-                 qn_tensor_get(&s->loss, 0));
-    }
-    return QN_OK;
-}
-
-void qn_session_allow_updates(qn_session *s) { qn_tensor_set(&s->guard, QN_GUARD_APPLY, 1.0); }
-
-qn_status qn_session_evaluate(qn_session *s, qn_split split, int64_t batches, qn_record *r) {
-    int64_t size = s->o.eval_batch_size, n = (s->source->n[split] + size - 1) / size, labels = 0;
-    if (batches > 0 && batches < n) n = batches;
-    double loss = 0, metric[QN_MAX_EVAL_METRICS] = {0}, start = qn_clock();
-    void *dst[QN_MAX_FIELDS];
-    for (int i = 0; i < s->source->n_fields; i++) dst[i] = s->eval_field[i].data;
-    qn_tensor_set(&s->inv_n, 0, 1.0);
-    for (int64_t b = 0; b < n; b++) {
-        int64_t count = 0;
-        QN_TRY(s->source->fetch(s->source->self, split, b * size, size, dst, &count));
-        QN_TRY(qn_program_replay(s->program[QN_EVAL]));
-        loss += qn_tensor_get(&s->eval_loss, 0);
-        for (int i = 0; i < s->objective->n_metrics; i++)
-            metric[i] += qn_tensor_get(&s->eval_metric[i], 0);
-        labels += count;
-    }
-    if (labels == 0) return qn_fail(QN_ERR_DATA, "evaluation: the split has no target that counts");
-    loss /= (double)labels;
-    qn_record_add(r, "eval/loss", loss);
-    if (s->objective->perplexity) qn_record_add(r, "eval/perplexity", exp(loss));
-    for (int i = 0; i < s->objective->n_metrics; i++) {
-        qn_record_add(r, s->objective->metric_key[i], metric[i] / (double)labels);
-    }
-    qn_record_add(r, "eval/runtime", qn_clock() - start);
-    return QN_OK;
-}
-
-static qn_tensor best_origin(const qn_session *s) {
-    qn_tensor t = s->params->master.shape[0] ? s->params->master : s->params->weights;
-    t.shape[0] = s->params->best.shape[0];
-    return t;
-}
-
-void qn_session_snapshot_best(qn_session *s) {
-    qn_tensor from = best_origin(s);
-    if (from.shape[0]) memcpy(s->params->best.data, from.data, qn_tensor_bytes(&from));
-}
-
-void qn_session_restore_best(qn_session *s) {
-    qn_tensor to = best_origin(s);
-    if (!to.shape[0]) return;
-    memcpy(to.data, s->params->best.data, qn_tensor_bytes(&to));
-    qn_params_sync_weights(s->params);
-}
+/* ---- cost ------------------------------------------------------------------------------------ */
 
 double qn_session_flops_per_step(const qn_session *s) {
     double flops = 0;

@@ -1,8 +1,11 @@
 /* train.c — the training loop. There is one; fine-tuning, search and many ranks all go through it.
  *
- *   - fetch every micro-batch of the step, so that N, the number of targets that count, is known
- *   - replay the micro programs and the update
+ *   - fetch every micro-batch of a step, so that N, the number of targets that count, is known
+ *   - submit the step to the session; collect the outcome of the oldest one under way
  *   - log, evaluate and maybe stop early, save, and obey signals, each on its period
+ *
+ * A session may take the next step while one is under way (on a GPU), so the loop looks ahead:
+ * nothing is submitted beyond a step after which the weights are looked at.
  *
  * What wants an `if` here becomes a layer, a schedule, a source, a stopper, a saver or a sink.
  */
@@ -18,9 +21,9 @@ static int64_t position(const qn_trainer *t, int64_t step) {
     return step * s->o.batch_size * s->o.accumulate + t->progress.data_offset;
 }
 
-static qn_status fetch_step(const qn_trainer *t, int64_t *labels) {
+static qn_status fetch_step(const qn_trainer *t, int64_t step, int64_t *labels) {
     const qn_session *s = t->session;
-    int64_t at = position(t, t->progress.step), batch = s->o.batch_size;
+    int64_t at = position(t, step), batch = s->o.batch_size;
     *labels = 0;
     for (int64_t m = 0; m < s->o.accumulate; m++) {
         void *dst[QN_MAX_FIELDS];
@@ -32,10 +35,31 @@ static qn_status fetch_step(const qn_trainer *t, int64_t *labels) {
             t->source->fetch(t->source->self, QN_SPLIT_TRAIN, at + m * batch, batch, dst, &count));
         *labels += count;
     }
-    bool more = t->source->expect && t->progress.step + 1 < t->max_steps;
+    bool more = t->source->expect && step + 1 < t->max_steps;
     for (int64_t m = 0; more && m < s->o.accumulate; m++) {
-        t->source->expect(t->source->self, QN_SPLIT_TRAIN,
-                          position(t, t->progress.step + 1) + m * batch, batch);
+        t->source->expect(t->source->self, QN_SPLIT_TRAIN, position(t, step + 1) + m * batch,
+                          batch);
+    }
+    return QN_OK;
+}
+
+static bool due(int64_t step, int64_t every) { return every > 0 && step % every == 0; }
+
+/* May step `next` be submitted while the outcome of earlier ones is open? Not where the state
+ * between them is evaluated or saved, nor when somebody wants to stop. */
+static bool may_look_ahead(const qn_trainer *t, int64_t next) {
+    bool wanted = t->interrupted && t->interrupted();
+    return next < t->max_steps && !due(next, t->eval_every) && !due(next, t->save_every) && !wanted;
+}
+
+static qn_status submit_steps(const qn_trainer *t) {
+    qn_session *s = t->session;
+    while (qn_session_under_way(s) < s->n_lanes) {
+        int64_t labels, step = t->progress.step + qn_session_under_way(s);
+        if (qn_session_under_way(s) > 0 && !may_look_ahead(t, step)) break;
+        QN_TRY(fetch_step(t, step, &labels));
+        double lr = s->optimizer->lr * t->schedule->factor(t->schedule->self, step);
+        QN_TRY(qn_session_submit(s, step, lr, labels));
     }
     return QN_OK;
 }
@@ -49,7 +73,7 @@ static qn_status refused_step(qn_trainer *t, const qn_step_report *r, refusals *
                               bool *rolled_back) {
     char cause[512], text[768];
     int64_t step = t->progress.step, size = t->session->o.batch_size * t->session->o.accumulate;
-    QN_TRY(qn_session_explain(t->session, step, r->labels, cause, sizeof cause));
+    QN_TRY(qn_session_explain(t->session, cause, sizeof cause));
     snprintf(text, sizeof text, "step %lld was not applied: loss %g, gradient norm %g; %s",
              (long long)step + 1, r->loss, r->grad_norm, cause);
     qni_note(t, text);
@@ -57,9 +81,11 @@ static qn_status refused_step(qn_trainer *t, const qn_step_report *r, refusals *
     if (t->on_nonfinite == QN_NONFINITE_STOP || ++f->in_row > t->max_skips) {
         return qn_fail(QN_ERR_NONFINITE, "%s", text);
     }
-    qn_session_allow_updates(t->session);
     t->progress.skipped++;
-    if (t->on_nonfinite != QN_NONFINITE_ROLLBACK || !t->saver) return QN_OK;
+    if (t->on_nonfinite != QN_NONFINITE_ROLLBACK || !t->saver)
+        return qn_session_allow_updates(t->session);
+    QN_TRY(qn_session_discard(t->session));
+    QN_TRY(qn_session_allow_updates(t->session));
     qn_progress before = t->progress;
     QN_TRY(t->saver->load_last(t->saver->self, t->session, &t->progress, t->stopper));
     /* What has happened stays counted; the bad data is passed over. */
@@ -87,14 +113,12 @@ static qn_status evaluate(qn_trainer *t) {
         t->progress.improvements++;
         t->progress.best_step = t->progress.step;
         t->progress.best_value = qn_record_get(&r, t->stopper->monitor, NAN);
-        qn_session_snapshot_best(t->session);
+        QN_TRY(qn_session_snapshot_best(t->session));
     }
     t->progress.stopped = stop;
     if (stop) qni_note(t, text);
     return QN_OK;
 }
-
-static bool due(int64_t step, int64_t every) { return every > 0 && step % every == 0; }
 
 static qn_status save(qn_trainer *t) {
     return t->saver ? t->saver->save(t->saver->self, t->session, &t->progress, t->stopper) : QN_OK;
@@ -105,25 +129,23 @@ static bool finished(const qn_trainer *t) {
 }
 
 /* The best weights go into memory and the export; checkpoints/last keeps the unrestored state. */
-static void restore_best(const qn_trainer *t) {
-    if (!t->stopper || !t->stopper->restore_best || t->progress.improvements == 0) return;
-    if (t->progress.best_step == t->progress.step) return;
-    qn_session_restore_best(t->session);
+static qn_status restore_best(const qn_trainer *t) {
+    if (!t->stopper || !t->stopper->restore_best || t->progress.improvements == 0) return QN_OK;
+    if (t->progress.best_step == t->progress.step) return QN_OK;
+    QN_TRY(qn_session_restore_best(t->session));
     char text[160];
     snprintf(text, sizeof text, "restored the best weights: %s %.6g at step %lld",
              t->stopper->monitor, t->progress.best_value, (long long)t->progress.best_step);
     qni_note(t, text);
+    return QN_OK;
 }
 
 /* ---- the loop -------------------------------------------------------------------------------- */
 
 static qn_status one_step(qn_trainer *t, qni_window *w, refusals *f, bool *rolled_back) {
-    int64_t labels;
     qn_step_report r;
-    QN_TRY(fetch_step(t, &labels));
-    double lr =
-        t->session->optimizer->lr * t->schedule->factor(t->schedule->self, t->progress.step);
-    QN_TRY(qn_session_step(t->session, t->progress.step, lr, labels, &r));
+    QN_TRY(submit_steps(t));
+    QN_TRY(qn_session_collect(t->session, &r));
     if (r.applied) {
         if (t->progress.step > f->last) f->in_row = 0;
     } else {
@@ -131,9 +153,9 @@ static qn_status one_step(qn_trainer *t, qni_window *w, refusals *f, bool *rolle
         if (*rolled_back) return QN_OK;
     }
     t->progress.step++;
-    t->progress.tokens += labels;
+    t->progress.tokens += r.labels;
     w->steps++;
-    w->tokens += labels;
+    w->tokens += r.labels;
     qni_report_step(t, &r, w);
     return QN_OK;
 }
@@ -152,6 +174,7 @@ static qn_status run(qn_trainer *t) {
             w.start += qn_clock() - began; /* throughput counts training only */
         }
         if (t->saver && t->saver->poll) t->saver->poll(t->saver->self);
+        if (qn_session_under_way(t->session) > 0) continue; /* nothing is due before it */
         int wanted = t->interrupted ? t->interrupted() : 0;
         if (due(t->progress.step, t->save_every) || wanted || finished(t)) {
             double began = qn_clock();
@@ -174,7 +197,10 @@ qn_status qn_train(qn_trainer *t) {
     qn_error_get(status, &error);
     qn_status joined = t->saver ? t->saver->finish(t->saver->self) : QN_OK;
     bool interrupted = status == QN_ERR_INTERRUPTED || status == QN_ERR_REQUEUE;
-    if (status == QN_OK) restore_best(t);
+    if (status == QN_OK) {
+        status = restore_best(t);
+        qn_error_get(status, &error);
+    }
     if (joined != QN_OK && (status == QN_OK || interrupted)) {
         status = joined; /* the last state is not on disk: nothing may say it is */
     } else if (status != QN_OK) {

@@ -167,6 +167,7 @@ typedef struct qn_session_options {
     int64_t memory_limit; /* bytes, 0 = none; with recompute_auto scopes are added until it fits */
     bool recompute_auto;
     bool keep_best, evaluate, plan_only;
+    bool no_graph; /* CUDA: launch call by call */
 } qn_session_options;
 
 /* The fixed set of a training run. */
@@ -178,7 +179,12 @@ typedef enum qn_program_kind {
     QN_PROGRAM_COUNT
 } qn_program_kind;
 
+/* Steps that may be under way at once, and staging places for their batches: on the host's devices
+ * one; on a separate device two, so that the next step is given to it while one computes. */
+enum { QN_MAX_LANES = 2 };
+
 typedef struct qn_step_report { /* what the host learns of a step */
+    int64_t step;
     double loss, grad_norm, lr;
     bool applied; /* false: the guard refused it */
     int64_t labels;
@@ -195,11 +201,17 @@ typedef struct qn_session {
     qn_arena *run, *pool;
     int64_t class_bytes[QN_CLASS_COUNT]; /* of the run arena */
     int64_t run_bytes, pool_bytes;
-    int recomputed; /* scopes the planner chose, with recompute_auto */
+    int64_t staging_bytes; /* host memory of a separate device's lanes, else 0 */
+    int recomputed;        /* scopes the planner chose, with recompute_auto */
     /* step values and batch buffers in the run arena */
     qn_tensor rng, inv_n, loss, norm, hyper, guard, eval_loss, eval_metric[QN_MAX_EVAL_METRICS];
     qn_tensor field[QN_MAX_FIELDS], eval_field[QN_MAX_FIELDS];
-    qn_tensor staging[QN_MAX_FIELDS]; /* (accumulate, batch...) on the host */
+    qn_tensor lane_field[QN_MAX_LANES][QN_MAX_FIELDS]; /* (accumulate, batch...) */
+    /* The same on the host, for the step that is submitted next. */
+    qn_tensor staging[QN_MAX_FIELDS];
+    int n_lanes;
+    int64_t submitted, collected; /* steps so far */
+    struct qni_lanes *lanes;      /* the host's side of them (session_step.c) */
 } qn_session;
 
 /* Declares, lays out, records and plans every program; allocates and binds unless plan_only. The
@@ -211,19 +223,32 @@ qn_status qn_session_create(const qn_session_options *o, const qn_model *model,
                             qn_session **out) QN_CHECKED;
 void qn_session_free(qn_session *s);
 
-/* One optimizer step over the micro-batches in staging, `labels` targets in all. */
+/* Gives the device one optimizer step over the micro-batches in staging, `labels` targets in all,
+ * without waiting for it. `staging` then names the place of the next one. At most n_lanes steps may
+ * be under way. */
+qn_status qn_session_submit(qn_session *s, int64_t step, double lr, int64_t labels) QN_CHECKED;
+/* Waits for the oldest step under way and says what became of it. If the guard refused it, it has
+ * refused every step after it too: allow_updates or discard comes before the next submit. */
+qn_status qn_session_collect(qn_session *s, qn_step_report *r) QN_CHECKED;
+int qn_session_under_way(const qn_session *s);
+/* submit, then collect; nothing may be under way. */
 qn_status qn_session_step(qn_session *s, int64_t step, double lr, int64_t labels,
                           qn_step_report *r) QN_CHECKED;
-/* Replays the micro-batches with per-call checks and names the first tensor that is not finite. */
-qn_status qn_session_explain(qn_session *s, int64_t step, int64_t labels, char *text,
-                             size_t size) QN_CHECKED;
-/* Clears the guard after the host has dealt with a bad step. */
-void qn_session_allow_updates(qn_session *s);
-/* Mean loss and metrics over a split, added to r; stops after `batches` (0 = all). */
+/* Replays the micro-batches of the step collected last with per-call checks and names the first
+ * tensor that is not finite. */
+qn_status qn_session_explain(qn_session *s, char *text, size_t size) QN_CHECKED;
+/* Clears the guard after the host has dealt with a bad step, and gives the device the steps under
+ * way once more: the guard had blocked them. */
+qn_status qn_session_allow_updates(qn_session *s) QN_CHECKED;
+/* Waits for the steps under way and forgets them; for going back to an earlier state. */
+qn_status qn_session_discard(qn_session *s) QN_CHECKED;
+/* Mean loss and metrics over a split, added to r; stops after `batches` (0 = all). Nothing may be
+ * under way. */
 qn_status qn_session_evaluate(qn_session *s, qn_split split, int64_t batches,
                               qn_record *r) QN_CHECKED;
-void qn_session_snapshot_best(qn_session *s); /* best = the present (master) weights */
-void qn_session_restore_best(qn_session *s);
+/* best = the present (master) weights; and back. */
+qn_status qn_session_snapshot_best(qn_session *s) QN_CHECKED;
+qn_status qn_session_restore_best(qn_session *s) QN_CHECKED;
 double qn_session_flops_per_step(const qn_session *s);
 
 /* ---- train.c: the loop ----------------------------------------------------------------------- */

@@ -356,13 +356,13 @@ qn_status qn_build_session(qn_build *b) {
         .keep_best = b->early_stopping && b->stopper.restore_best,
         .evaluate = b->source.n[QN_SPLIT_VAL] > 0 || b->source.n[QN_SPLIT_TEST] > 0,
         .plan_only = b->plan_only,
+        .no_graph = !qn_config_boolean(c, "train.cuda_graph"),
     };
     qn_params *p;
     QN_TRY(qn_build_params(b, &p));
     QN_TRY(
         qn_session_create(&o, &b->model, &b->objective, &b->optimizer, &b->source, p, &b->session));
-    if (!b->plan_only) qn_params_init(b->session->params, o.seed, o.threads);
-    return QN_OK;
+    return b->plan_only ? QN_OK : qn_params_init(b->session->params, o.seed, o.threads);
 }
 
 void qn_build_trainer(qn_build *b, qn_trainer *out) {

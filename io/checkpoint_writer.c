@@ -19,6 +19,7 @@ struct qn_writer {
     int keep, n_model, n_state;
     const qn_named *live;   /* model's, then state's */
     const qn_named *source; /* what a save reads: live, or copies in the snapshot */
+    qn_device device;
     qn_checkpoint_info info;
     int64_t best_step;
     qn_saved saved;
@@ -39,6 +40,16 @@ size_t qn_writer_snapshot_bytes(const qn_named *model, int n_model, const qn_nam
     for (int i = 0; i < n_model; i++) bytes += snapshot_bytes_of(&model[i].t);
     for (int i = 0; i < n_state; i++) bytes += snapshot_bytes_of(&state[i].t);
     return bytes;
+}
+
+void *qn_writer_copies(const qn_named *live, int n, void *snapshot, qn_named *copies) {
+    char *place = snapshot;
+    for (int i = 0; i < n; i++) {
+        copies[i] = live[i];
+        copies[i].t.data = place;
+        place += snapshot_bytes_of(&live[i].t);
+    }
+    return place;
 }
 
 /* ---- one save -------------------------------------------------------------------------------- */
@@ -124,6 +135,7 @@ static qn_status lay_out(qn_writer *w, const qn_writer_options *o) {
     w->live = w->source = live;
     w->n_model = o->n_model;
     w->n_state = o->n_state;
+    w->device = o->device;
     if (!o->snapshot) return QN_OK;
     size_t need = qn_writer_snapshot_bytes(o->model, o->n_model, o->state, o->n_state);
     if (o->snapshot_bytes < need) {
@@ -133,12 +145,7 @@ static qn_status lay_out(qn_writer *w, const qn_writer_options *o) {
     qn_named *copy = qn_alloc(n * sizeof *copy, "checkpoint tensors");
     if (!copy) return QN_ERR_OOM;
     w->source = copy;
-    char *place = o->snapshot;
-    for (size_t i = 0; i < n; i++) {
-        copy[i] = live[i];
-        copy[i].t.data = place;
-        place += snapshot_bytes_of(&live[i].t);
-    }
+    (void)qn_writer_copies(live, (int)n, o->snapshot, copy);
     return QN_OK;
 }
 
@@ -164,7 +171,7 @@ qn_status qn_writer_create(const qn_writer_options *o, qn_writer **out) {
     w->keep = o->keep;
     QN_TRY_GOTO(qn_path_format(w->run_dir, sizeof w->run_dir, "%s", o->run_dir));
     QN_TRY_GOTO(lay_out(w, o));
-    if (o->snapshot) QN_TRY_GOTO(start_thread(w));
+    if (o->snapshot && !o->foreground) QN_TRY_GOTO(start_thread(w));
     *out = w;
     w = NULL;
 done:
@@ -191,18 +198,24 @@ static qn_status settle(qn_writer *w) {
     return qn_error_raise(&s.error);
 }
 
+static qn_status take_snapshot(const qn_writer *w) {
+    const qn_device_row *row = qn_device_get(w->device);
+    for (int i = 0; i < w->n_model + w->n_state; i++) {
+        const qn_tensor *t = &w->live[i].t;
+        QN_TRY(row->copy(w->source[i].t.data, t->data, qn_tensor_bytes(t), NULL));
+    }
+    return row->synchronize(NULL);
+}
+
 qn_status qn_writer_submit(qn_writer *w, const qn_checkpoint_info *info, int64_t best_step) {
     QN_TRY(settle(w));
     QN_TRY(copy_info(&w->info, info));
     w->best_step = best_step;
+    QN_TRY(take_snapshot(w));
     if (!w->has_thread) {
         save(w);
         w->phase = RESULT;
         return QN_OK;
-    }
-    for (int i = 0; i < w->n_model + w->n_state; i++) {
-        const qn_tensor *t = &w->live[i].t;
-        if (qn_tensor_count(t)) memcpy(w->source[i].t.data, t->data, qn_tensor_bytes(t));
     }
     pthread_mutex_lock(&w->lock);
     w->phase = SAVING;

@@ -2,8 +2,8 @@
  *
  * submit copies the tensors into the caller's snapshot buffer and returns; the thread saves from
  * it, then tidies up old checkpoints. At most one save is in flight: a second submit waits for it.
- * Without a snapshot buffer the writer is synchronous and has no thread: submit saves before it
- * returns.
+ * Without a snapshot buffer, or with `foreground`, the writer is synchronous and has no thread:
+ * submit saves before it returns.
  */
 #ifndef QN_CHECKPOINT_WRITER_H
 #define QN_CHECKPOINT_WRITER_H
@@ -20,8 +20,10 @@ typedef struct qn_writer_options {
     int n_model;
     const qn_named *state;
     int n_state;
-    void *snapshot;        /* NULL = synchronous */
+    qn_device device;      /* that the tensors are on; a separate one needs the snapshot */
+    void *snapshot;        /* on the host; NULL = synchronous */
     size_t snapshot_bytes; /* >= qn_writer_snapshot_bytes */
+    bool foreground;
 } qn_writer_options;
 
 typedef struct qn_saved {
@@ -31,9 +33,11 @@ typedef struct qn_saved {
     qn_error error;
 } qn_saved;
 
-/* What an asynchronous writer of these tensors needs (a class of the plan). */
+/* What a snapshot of these tensors needs (a class of the plan). */
 size_t qn_writer_snapshot_bytes(const qn_named *model, int n_model, const qn_named *state,
                                 int n_state);
+/* The tensors' copies in a snapshot, one after the other; returns what is behind them. */
+void *qn_writer_copies(const qn_named *live, int n, void *snapshot, qn_named *copies);
 
 qn_status qn_writer_create(const qn_writer_options *o, qn_writer **out) QN_CHECKED;
 

@@ -197,6 +197,9 @@ const qni_key qni_keys[] = {
             "train.memory_limit asks for."},
     {"train.memory_limit", QNI_BYTES, .range = "[0,1e18]", .fallback = "0", .unit = "bytes",
      .doc = "Refuse to start when the plan needs more; 0 is no limit."},
+    {"train.cuda_graph", QNI_BOOL, .fallback = "true",
+     .doc = "On a GPU, launch each program as one graph instead of kernel by kernel. The results "
+            "are the same."},
     {"train.reduction", QNI_ENUM, .choices = "sequential|tree", .fallback = "\"sequential\"",
      .doc = "Order in which micro-batch gradients are added. tree does not depend on how they "
             "are spread over devices and costs extra memory."},

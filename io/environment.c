@@ -3,6 +3,7 @@
 
 #include "io/file.h"
 #include "io/text_buffer.h"
+#include "kernels/cuda.h"
 
 #include <cblas.h>
 #include <cjson/cJSON.h>
@@ -51,8 +52,33 @@ static void library_facts(fact *facts, int *n) {
     snprintf(text, sizeof text, "%u", XXH_versionNumber());
     add(facts, n, "xxhash", text);
     add(facts, n, "zlib", zlibVersion());
-    add(facts, n, "cuda", "not in this build");
 }
+
+#ifdef QUERN_CUDA
+static void version_text(int v, char *text, size_t size) {
+    snprintf(text, size, v ? "%d.%d" : "none", v / 1000, v % 1000 / 10);
+}
+
+static void cuda_facts(fact *facts, int *n) {
+    int runtime, driver;
+    char text[256];
+    qn_cuda_versions(&runtime, &driver);
+    version_text(runtime, text, sizeof text);
+    add(facts, n, "cuda", text);
+    version_text(driver, text, sizeof text);
+    add(facts, n, "cuda driver", text);
+    if (qn_device_open(QN_CUDA) == QN_OK) {
+        qn_device_get(QN_CUDA)->describe(text, sizeof text);
+        add(facts, n, "gpu", text);
+        snprintf(text, sizeof text, "%d", qn_cuda_device_count());
+        add(facts, n, "gpus", text);
+    } else {
+        add(facts, n, "gpu", qn_error_message());
+    }
+}
+#else
+static void cuda_facts(fact *facts, int *n) { add(facts, n, "cuda", "not in this build"); }
+#endif
 
 static int collect(fact *facts) {
     int n = 0;
@@ -69,6 +95,7 @@ static int collect(fact *facts) {
         add(facts, &n, "memory", text);
     }
     library_facts(facts, &n);
+    cuda_facts(facts, &n);
     return n;
 }
 

@@ -79,7 +79,8 @@ qn_status qn_profile_write(qn_session *s, const char *run_dir) {
     double at = 0;
     qn_text t = {0};
     char path[QN_PATH_MAX], *json;
-    qn_tensor_set(&s->guard, QN_GUARD_APPLY, 0.0); /* the update is timed, not applied */
+    const double no = 0.0; /* the update is timed, not applied */
+    QN_TRY(qn_device_copy(s->o.device, (double *)s->guard.data + QN_GUARD_APPLY, &no, sizeof no));
     qn_text_add(&t, "[");
     for (int k = QN_MICRO_FIRST; k <= QN_UPDATE; k++) {
         qn_program *p = s->program[k];

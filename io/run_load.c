@@ -42,14 +42,26 @@ static qn_status load_weights(qn_loaded *l, qn_checkpoint *c) {
     qn_params *p = l->params;
     QN_TRY(qn_params_layout(p, qn_build_precision(l->config), 0, 0.0, false));
     /* Inference reads weights and nothing else. */
-    QN_TRY(qn_arena_create("weights", (size_t)p->class_bytes[QN_CLASS_WEIGHT], &l->weights));
+    qn_device d = l->build.device;
+    size_t bytes = (size_t)p->class_bytes[QN_CLASS_WEIGHT];
+    QN_TRY(qn_arena_create_on(d, "weights", bytes, &l->weights));
     p->master.shape[0] = p->grads.shape[0] = 0;
+    p->device = d;
     p->weights.data = qn_arena_base(l->weights);
     qn_named *list = qn_setup_alloc(p->setup, ((size_t)p->n + 1) * sizeof *list);
     if (!list) return QN_ERR_OOM;
+    qn_arena *apart = NULL;
+    qn_tensor here = p->weights; /* where the host fills them */
+    if (qn_device_get(d)->separate) {
+        QN_TRY(qn_arena_create("weights on the host", bytes, &apart));
+        here.data = qn_arena_base(apart);
+    }
     for (int i = 0; i < p->n; i++)
-        list[i] = (qn_named){p->item[i].name, qn_param_tensor(p, i, &p->weights)};
-    return qn_checkpoint_load(c, QN_CHECKPOINT_MODEL, list, p->n);
+        list[i] = (qn_named){p->item[i].name, qn_param_tensor(p, i, &here)};
+    qn_status s = qn_checkpoint_load(c, QN_CHECKPOINT_MODEL, list, p->n);
+    if (s == QN_OK) s = qn_device_copy(d, p->weights.data, here.data, bytes);
+    qn_arena_free(apart);
+    return s;
 }
 
 static qn_status read_config(qn_loaded *l, const char *const *sets, int n_sets) {
@@ -102,15 +114,20 @@ void qn_loaded_free(qn_loaded *l) {
 
 qn_status qn_init_from(qn_session *s, const char *path, char *warning, size_t size) {
     qn_setup *arena;
-    qn_state_tensors tensors;
+    qn_state_tensors tensors, here = {0};
+    qn_arena *memory = NULL;
     qn_checkpoint *c = NULL;
     QN_TRY(qn_setup_create("initial weights", &arena));
     qn_status status = qn_state_tensors_list(s, arena, &tensors);
+    tensors.n_state = 0;
+    if (status == QN_OK) status = qn_state_tensors_here(s, &tensors, arena, &memory, &here);
     if (status == QN_OK) status = qn_open_checkpoint(path, QN_CHECKPOINT_MODEL, warning, size, &c);
     if (status == QN_OK)
-        status = qn_checkpoint_load(c, QN_CHECKPOINT_MODEL, tensors.model, tensors.n_model);
-    if (status == QN_OK) qn_params_sync_masters(s->params);
+        status = qn_checkpoint_load(c, QN_CHECKPOINT_MODEL, here.model, here.n_model);
+    if (status == QN_OK) status = qn_state_tensors_copy(s, &tensors, &here);
+    if (status == QN_OK) status = qn_params_sync_masters(s->params);
     qn_checkpoint_close(c);
+    qn_arena_free(memory);
     qn_setup_free(arena);
     return status == QN_OK ? QN_OK : qn_fail_prefix(status, "model.init_from");
 }

@@ -11,7 +11,8 @@ typedef struct saver {
     qn_saver_options o;
     qn_build *b;
     qn_setup *arena;
-    qn_state_tensors tensors;
+    qn_state_tensors tensors; /* the session's */
+    qn_state_tensors here;    /* where the host sees them: themselves, or in the snapshot */
     qn_writer *writer;
     qn_arena *snapshot;
     char *metadata;
@@ -69,14 +70,22 @@ static qn_status save(void *self, const qn_session *session, const qn_progress *
     return QN_OK;
 }
 
+/* Nobody else is inside HDF5, nor in need of the snapshot, once the last save has ended. */
+static qn_status load(saver *s, char *warning, size_t size, qn_checkpoint **c) {
+    take_result(s, true);
+    QN_TRY(qn_checkpoint_resume(s->o.run_dir, s->o.run_id, s->here.model, s->here.n_model,
+                                s->here.state, s->here.n_state, warning, size, c));
+    qn_status status = *c ? qn_state_tensors_copy(s->b->session, &s->tensors, &s->here) : QN_OK;
+    if (status != QN_OK) qn_checkpoint_close(*c);
+    return status;
+}
+
 static qn_status load_last(void *self, qn_session *session, qn_progress *p, qn_stopper *st) {
     saver *s = self;
     (void)session;
-    take_result(s, true); /* nobody else is inside HDF5 now */
     char warning[QN_MESSAGE_MAX];
-    qn_checkpoint *c;
-    QN_TRY(qn_checkpoint_resume(s->o.run_dir, s->o.run_id, s->tensors.model, s->tensors.n_model,
-                                s->tensors.state, s->tensors.n_state, warning, sizeof warning, &c));
+    qn_checkpoint *c = NULL;
+    QN_TRY(load(s, warning, sizeof warning, &c));
     if (!c)
         return qn_fail(QN_ERR_NONFINITE, "nothing to roll back to: no checkpoint was saved yet");
     if (*warning) tell(s, QN_EVENT_NOTE, warning);
@@ -106,12 +115,15 @@ qn_status qn_saver_create(const qn_saver_options *o, qn_build *b, qn_saver *out)
                            .model = s->tensors.model,
                            .n_model = s->tensors.n_model,
                            .state = s->tensors.state,
-                           .n_state = s->tensors.n_state};
-    if (o->background) {
+                           .n_state = s->tensors.n_state,
+                           .device = b->session->o.device,
+                           .foreground = !o->background};
+    if (o->background || qn_device_get(w.device)->separate) {
         w.snapshot_bytes = qn_writer_snapshot_bytes(w.model, w.n_model, w.state, w.n_state);
         QN_TRY_GOTO(qn_arena_create("checkpoint snapshot", w.snapshot_bytes, &s->snapshot));
         w.snapshot = qn_arena_base(s->snapshot);
     }
+    QN_TRY_GOTO(qn_state_tensors_here(b->session, &s->tensors, s->arena, &s->snapshot, &s->here));
     QN_TRY_GOTO(qn_writer_create(&w, &s->writer));
 done:
     *out =
@@ -181,11 +193,7 @@ qn_status qn_saver_resume(qn_saver *out, qn_build *b, qn_progress *p, bool *foun
     qn_status status = compare(b, qn_checkpoint_get_info(c)->metadata, changes);
     qn_checkpoint_close(c);
     c = NULL;
-    if (status == QN_OK) {
-        status =
-            qn_checkpoint_resume(s->o.run_dir, s->o.run_id, s->tensors.model, s->tensors.n_model,
-                                 s->tensors.state, s->tensors.n_state, warning, size, &c);
-    }
+    if (status == QN_OK) status = load(s, warning, size, &c);
     if (status == QN_OK && c) {
         status = qn_progress_read(qn_checkpoint_get_info(c)->state, p,
                                   b->early_stopping ? &b->stopper : NULL);

@@ -20,6 +20,13 @@ typedef struct qn_state_tensors {
 /* Lists the tensors of a session (data NULL while only planned); they live in `arena`. */
 qn_status qn_state_tensors_list(const qn_session *s, qn_setup *arena,
                                 qn_state_tensors *out) QN_CHECKED;
+/* The host's side of them: themselves, or room for copies, in *memory, if they are on a separate
+ * device. *memory is NULL on entry, or an arena of enough bytes to use. */
+qn_status qn_state_tensors_here(const qn_session *s, const qn_state_tensors *t, qn_setup *arena,
+                                qn_arena **memory, qn_state_tensors *out) QN_CHECKED;
+/* to = from, for two lists of the same tensors on host and device. */
+qn_status qn_state_tensors_copy(const qn_session *s, const qn_state_tensors *to,
+                                const qn_state_tensors *from) QN_CHECKED;
 
 /* The host's share of what determines the next step, as canonical JSON; and back. */
 qn_status qn_progress_write(const qn_progress *p, const qn_stopper *st, char **text) QN_CHECKED;

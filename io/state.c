@@ -49,6 +49,36 @@ qn_status qn_state_tensors_list(const qn_session *s, qn_setup *arena, qn_state_t
     return add(out->state, &out->n_state, arena, "buffer", "hyper", s->hyper);
 }
 
+qn_status qn_state_tensors_here(const qn_session *s, const qn_state_tensors *t, qn_setup *arena,
+                                qn_arena **memory, qn_state_tensors *out) {
+    *out = *t;
+    if (!qn_device_get(s->o.device)->separate) return QN_OK;
+    size_t bytes = qn_writer_snapshot_bytes(t->model, t->n_model, t->state, t->n_state);
+    out->model = qn_setup_alloc(arena, ((size_t)t->n_model + 1) * sizeof(qn_named));
+    out->state = qn_setup_alloc(arena, ((size_t)t->n_state + 1) * sizeof(qn_named));
+    if (!out->model || !out->state) return QN_ERR_OOM;
+    if (!*memory) QN_TRY(qn_arena_create("tensors on the host", bytes, memory));
+    void *place = qn_arena_base(*memory);
+    place = qn_writer_copies(t->model, t->n_model, place, out->model);
+    (void)qn_writer_copies(t->state, t->n_state, place, out->state);
+    return QN_OK;
+}
+
+static qn_status copy_list(const qn_device_row *row, const qn_named *to, const qn_named *from,
+                           int n) {
+    for (int i = 0; i < n; i++)
+        QN_TRY(row->copy(to[i].t.data, from[i].t.data, qn_tensor_bytes(&to[i].t), NULL));
+    return QN_OK;
+}
+
+qn_status qn_state_tensors_copy(const qn_session *s, const qn_state_tensors *to,
+                                const qn_state_tensors *from) {
+    const qn_device_row *row = qn_device_get(s->o.device);
+    QN_TRY(copy_list(row, to->model, from->model, to->n_model));
+    QN_TRY(copy_list(row, to->state, from->state, to->n_state));
+    return row->synchronize(NULL);
+}
+
 /* ---- progress -------------------------------------------------------------------------------- */
 
 typedef struct field {

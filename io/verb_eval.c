@@ -46,13 +46,14 @@ static qn_status evaluate(const qn_cli *cli, qn_build *b, int64_t step) {
 }
 
 /* The session's own memory gets the loaded weights; masters and moments are never touched. */
-static void take_weights(qn_build *b, const qn_params *from) {
-    qn_params *to = b->session->params;
+static qn_status take_weights(qn_build *b, const qn_params *from) {
+    const qn_params *to = b->session->params;
     for (int i = 0; i < to->n; i++) {
         qn_tensor target = qn_param_tensor(to, i, &to->weights),
                   source = qn_param_tensor(from, i, &from->weights);
-        memcpy(target.data, source.data, qn_tensor_bytes(&source));
+        QN_TRY(qn_device_copy(to->device, target.data, source.data, qn_tensor_bytes(&source)));
     }
+    return QN_OK;
 }
 
 static qn_status eval_run(const qn_cli *cli) {
@@ -63,10 +64,8 @@ static qn_status eval_run(const qn_cli *cli) {
     if (*warning) fprintf(stderr, "quern: warning: %s\n", warning);
     qn_status s = qn_build_data(&l.build, l.config);
     if (s == QN_OK) s = qn_build_session(&l.build);
-    if (s == QN_OK) {
-        take_weights(&l.build, l.params);
-        s = evaluate(cli, &l.build, l.step);
-    }
+    if (s == QN_OK) s = take_weights(&l.build, l.params);
+    if (s == QN_OK) s = evaluate(cli, &l.build, l.step);
     qn_loaded_free(&l);
     return s;
 }

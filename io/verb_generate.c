@@ -95,7 +95,9 @@ static qn_status run(const qn_cli *cli, generation *s) {
     const char *prompt;
     QN_TRY(read_options(cli, s, &prompt));
     QN_TRY(encode_prompt(s, prompt));
-    qn_infer_options o = {.device = s->model.build.device, .threads = s->model.build.threads};
+    qn_infer_options o = {.device = s->model.build.device,
+                          .threads = s->model.build.threads,
+                          .no_graph = !qn_config_boolean(s->model.config, "train.cuda_graph")};
     QN_TRY(
         qn_generator_create(&o, &s->model.build.model, s->model.params, s->n + s->max_new, &s->g));
     fputs(prompt, stdout);

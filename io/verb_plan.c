@@ -9,6 +9,7 @@
 typedef struct row {
     const char *name;
     int64_t bytes;
+    bool aside; /* host memory of a run on a GPU: not in the total */
 } row;
 
 enum { MAX_ROWS = 16 };
@@ -26,10 +27,15 @@ static int class_rows(const qn_session *s, int64_t snapshot, row *rows) {
                  {QN_CLASS_INPUT, "batches and step values"}};
     int n = 0;
     for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
-        rows[n++] = (row){names[i].name, s->class_bytes[names[i].cls]};
+        rows[n++] = (row){names[i].name, s->class_bytes[names[i].cls], false};
     }
-    rows[n++] = (row){"pool (activations, workspace)", s->pool_bytes};
-    rows[n++] = (row){"checkpoint snapshot", snapshot};
+    rows[n++] = (row){"pool (activations, workspace)", s->pool_bytes, false};
+    if (!qn_device_get(s->o.device)->separate) {
+        rows[n++] = (row){"checkpoint snapshot", snapshot, false};
+        return n;
+    }
+    rows[n++] = (row){"on the host: staging", s->staging_bytes, true};
+    rows[n++] = (row){"on the host: snapshot", snapshot, true};
     return n;
 }
 
@@ -105,7 +111,8 @@ static void machine(qn_text *t, const qn_build *b, const row *rows, int n, int64
 
 static qn_status snapshot_bytes(const qn_build *b, int64_t *out) {
     *out = 0;
-    if (!qn_config_boolean(b->config, "checkpoint.async")) return QN_OK;
+    bool separate = qn_device_get(b->device)->separate;
+    if (!separate && !qn_config_boolean(b->config, "checkpoint.async")) return QN_OK;
     qn_setup *arena;
     qn_state_tensors t;
     QN_TRY(qn_setup_create("plan", &arena));
@@ -121,7 +128,7 @@ static qn_status print(const qn_cli *cli, const qn_build *b) {
     int64_t snapshot, total = 0;
     QN_TRY(snapshot_bytes(b, &snapshot));
     int n = class_rows(b->session, snapshot, rows);
-    for (int i = 0; i < n; i++) total += rows[i].bytes;
+    for (int i = 0; i < n; i++) total += rows[i].aside ? 0 : rows[i].bytes;
     qn_text t = {0};
     char *text;
     if (qn_cli_has(cli, "--json")) {

@@ -60,6 +60,13 @@ static void write_row(prediction *p, int64_t index, const qn_tensor *y, int64_t 
     qn_text_add(&p->out, p->csv ? "\n" : "]}\n");
 }
 
+static qn_infer_options infer_options(const prediction *p) {
+    return (qn_infer_options){.device = p->model.build.device,
+                              .threads = p->model.build.threads,
+                              .batch_size = ROWS,
+                              .no_graph = !qn_config_boolean(p->model.config, "train.cuda_graph")};
+}
+
 static qn_status fill_rows(const prediction *p, const qn_idx *x, int64_t first, int64_t n,
                            float *dst) {
     double mean = qn_config_number(p->model.config, "data.normalize.mean");
@@ -87,7 +94,7 @@ static qn_status predict_features(const qn_cli *cli, prediction *p) {
     }
     if (s != QN_OK) return qn_fail_prefix(s, "%s", file);
     bool classes = strcmp(qn_config_string(p->model.config, "objective"), "classify") == 0;
-    qn_infer_options o = {.device = b->device, .threads = b->threads, .batch_size = ROWS};
+    qn_infer_options o = infer_options(p);
     qn_field field = {.name = "features", .dtype = QN_F32, .ndim = 1, .shape = {x.per_item}};
     qn_predictor *predictor;
     QN_TRY(qn_predictor_create(&o, &b->model, p->model.params, &field, classes, &predictor));
@@ -161,7 +168,7 @@ static qn_status score_lines(prediction *p, const char *file, qn_generator *g, i
 
 static qn_status predict_text(const qn_cli *cli, prediction *p) {
     const qn_build *b = &p->model.build;
-    qn_infer_options o = {.device = b->device, .threads = b->threads};
+    qn_infer_options o = infer_options(p);
     qn_generator *g = NULL;
     int32_t *ids = qn_alloc(((size_t)p->bytes + 1) * sizeof *ids, "tokens");
     qn_status s = ids ? QN_OK : QN_ERR_OOM;

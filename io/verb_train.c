@@ -225,10 +225,14 @@ static void say_hello(const training *t) {
 static qn_status save_at_end(training *t) {
     const qn_session *s = t->build.session;
     qn_setup *arena;
-    qn_state_tensors tensors;
+    qn_state_tensors tensors, here = {0};
+    qn_arena *memory = NULL;
     char *metadata = NULL;
     QN_TRY(qn_setup_create("export", &arena));
     qn_status status = qn_state_tensors_list(s, arena, &tensors);
+    tensors.n_state = 0;
+    if (status == QN_OK) status = qn_state_tensors_here(s, &tensors, arena, &memory, &here);
+    if (status == QN_OK) status = qn_state_tensors_copy(s, &here, &tensors);
     if (status == QN_OK) status = qn_metadata_write(&t->build, &metadata);
     if (status == QN_OK) {
         int64_t step = t->trainer.progress.step, best = t->trainer.progress.best_step;
@@ -239,9 +243,10 @@ static qn_status save_at_end(training *t) {
                                    .world_size = 1,
                                    .metadata = metadata,
                                    .build_id = QUERN_VERSION};
-        status = qn_checkpoint_export(t->path, &info, tensors.model, tensors.n_model);
+        status = qn_checkpoint_export(t->path, &info, here.model, here.n_model);
     }
     qn_free(metadata);
+    qn_arena_free(memory);
     qn_setup_free(arena);
     return status;
 }

@@ -13,11 +13,25 @@
 
 enum { DEVICE = 0, OLDEST = 80 };
 
+/* Errors that a kernel makes, and that every later call returns until the process ends. */
+static bool is_kernels(cudaError_t e) {
+    static const cudaError_t list[] = {
+        cudaErrorIllegalAddress,     cudaErrorMisalignedAddress, cudaErrorInvalidAddressSpace,
+        cudaErrorIllegalInstruction, cudaErrorInvalidPc,         cudaErrorHardwareStackError,
+        cudaErrorLaunchFailure,      cudaErrorLaunchTimeout,     cudaErrorAssert};
+    for (size_t i = 0; i < sizeof list / sizeof *list; i++) {
+        if (list[i] == e) return true;
+    }
+    return false;
+}
+
 static qn_status check(cudaError_t e, const char *what) {
     if (e == cudaSuccess) return QN_OK;
     (void)cudaGetLastError(); /* an error that does not stick is reported once */
     qn_status s = e == cudaErrorMemoryAllocation ? QN_ERR_OOM : QN_ERR_DEVICE;
-    return qn_fail(s, "CUDA: %s: %s", what, cudaGetErrorString(e));
+    const char *hint =
+        is_kernels(e) ? "; some kernel up to here failed, QUERN_SYNC=1 names it" : "";
+    return qn_fail(s, "CUDA: %s: %s%s", what, cudaGetErrorString(e), hint);
 }
 
 /* ---- the device ------------------------------------------------------------------------------ */

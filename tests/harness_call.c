@@ -216,7 +216,7 @@ static qn_status run_there(qn_device d, const qn_body *body, qn_call *call, call
         m->device[k] = NULL;
         if (!o->raw) continue;
         qn_assert_ok(row->alloc(o->total, &m->device[k]));
-        qn_assert_ok(qn_device_upload(d, m->device[k], o->raw, o->total));
+        qn_assert_ok(qn_device_copy(d, m->device[k], o->raw, o->total));
     }
     qn_call there = *call;
     for (int k = 0; k < m->n; k++) {
@@ -243,7 +243,7 @@ static qn_status run_there(qn_device d, const qn_body *body, qn_call *call, call
     for (int k = 0; k < m->n; k++) {
         const qni_operand *o = m->all[k];
         if (!o->raw) continue;
-        if (s == QN_OK) s = qn_device_download(d, o->raw, m->device[k], o->total);
+        if (s == QN_OK) s = qn_device_copy(d, o->raw, m->device[k], o->total);
         row->release(m->device[k], o->total);
     }
     return s;

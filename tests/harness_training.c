@@ -155,8 +155,7 @@ qn_status qn_rig_open(qn_rig *r) {
     QN_TRY(qn_rig_declare(r, &p));
     QN_TRY(qn_session_create(&r->options, &r->model, &r->objective, &r->optimizer, &r->data.source,
                              p, &r->session));
-    if (!r->options.plan_only) qn_params_init(p, r->options.seed, r->options.threads);
-    return QN_OK;
+    return r->options.plan_only ? QN_OK : qn_params_init(p, r->options.seed, r->options.threads);
 }
 
 void qn_rig_close_session(qn_rig *r) {

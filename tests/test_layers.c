@@ -259,7 +259,7 @@ static double first_loss(qn_rig *r, const char *frozen) {
     if (frozen) assert_true(qn_params_group(p, frozen, -1, -1, 1) > 0);
     qn_assert_ok(qn_session_create(&r->options, &r->model, &r->objective, &r->optimizer,
                                    &r->data.source, p, &r->session));
-    qn_params_init(p, r->options.seed, 1);
+    qn_assert_ok(qn_params_init(p, r->options.seed, 1));
     qn_step_report report;
     qn_assert_ok(qn_rig_step(r, 0, 1e-3, &report));
     assert_true(report.applied);
@@ -286,7 +286,7 @@ static void check_frozen(const char *type, const char *glob) {
     assert_true(qn_params_group(p, glob, -1, -1, 1) > 0);
     qn_assert_ok(qn_session_create(&r.options, &r.model, &r.objective, &r.optimizer, &r.data.source,
                                    p, &r.session));
-    qn_params_init(p, 1, 1);
+    qn_assert_ok(qn_params_init(p, 1, 1));
     uint64_t before[64];
     for (int i = 0; i < p->n; i++) {
         qn_tensor w = qn_param_tensor(p, i, &p->weights);

@@ -133,7 +133,7 @@ static void test_binding_gives_disjoint_aligned_arrays(void **state) {
     qn_assert_ok(qn_params_layout(p, QN_PRECISION_BF16, 2, 0.1, true));
     qn_arena *a;
     qn_assert_ok(qn_arena_create("test", (size_t)qn_params_bytes(p), &a));
-    qn_params_bind(p, qn_arena_base(a));
+    qn_params_bind(p, QN_CPU, qn_arena_base(a));
     const qn_tensor *all[] = {&p->weights,   &p->master,    &p->grads,
                               &p->moment[0], &p->moment[1], &p->best};
     const char *at = qn_arena_base(a), *end = at + qn_params_bytes(p);
@@ -237,8 +237,8 @@ static drawn draw(qn_init_kind kind, double scale, qn_precision precision, uint6
     qn_assert_ok(qn_params_add(d.p, &q));
     qn_assert_ok(qn_params_layout(d.p, precision, 0, 0, false));
     qn_assert_ok(qn_arena_create("test", (size_t)qn_params_bytes(d.p), &d.a));
-    qn_params_bind(d.p, qn_arena_base(d.a));
-    qn_params_init(d.p, seed, threads);
+    qn_params_bind(d.p, QN_CPU, qn_arena_base(d.a));
+    qn_assert_ok(qn_params_init(d.p, seed, threads));
     return d;
 }
 
@@ -312,8 +312,8 @@ static void test_draws_depend_on_seed_and_name_alone(void **state) {
     qn_assert_ok(qn_params_layout(p, QN_PRECISION_F32, 0, 0, false));
     qn_arena *a;
     qn_assert_ok(qn_arena_create("test", (size_t)qn_params_bytes(p), &a));
-    qn_params_bind(p, qn_arena_base(a));
-    qn_params_init(p, 5, 2);
+    qn_params_bind(p, QN_CPU, qn_arena_base(a));
+    qn_assert_ok(qn_params_init(p, 5, 2));
     qn_tensor same = qn_param_tensor(p, p->n - 1, &p->weights);
     qn_tensor other = qn_param_tensor(p, p->n - 2, &p->weights);
     qn_tensor want = qn_param_tensor(d.p, 0, &d.p->weights);
@@ -350,7 +350,7 @@ static void test_every_precision_starts_from_the_same_draw(void **state) {
         assert_int_equal(h[i], qn_f32_to_bf16(w[i]));
     }
     memset(half.p->weights.data, 0xFF, qn_tensor_bytes(&half.p->weights));
-    qn_params_sync_weights(half.p);
+    qn_assert_ok(qn_params_sync_weights(half.p));
     for (int i = 0; i < DRAWS; i++) assert_int_equal(h[i], qn_f32_to_bf16(w[i]));
     drawn_free(&single);
     drawn_free(&wide);
