@@ -70,7 +70,7 @@ static unsigned *zero(void) {
 /* A NaN is as wrong as can be. */
 static void compare(outcome *o, double value, double reference, double allowed) {
     double d = fabs(value - reference) / allowed;
-    if (!(d <= o->worst)) o->worst = d == d ? d : INFINITY;
+    if (!(d <= o->worst)) o->worst = d == d ? d : (double)INFINITY;
 }
 
 /* ---- one run of each kernel ------------------------------------------------------------------ */
@@ -81,7 +81,8 @@ static outcome run_silu(int bug) {
     float *x = numbers(N, 1), *g = numbers(N, 2), *y = fresh(N * 4);
     o.error = planted_silu(bug, x, g, y, N);
     for (int i = 0; i < N; i++)
-        compare(&o, y[i], x[i] / (1 + exp(-(double)x[i])) * g[i], 1e-5); /* exp to 2 ulp */
+        compare(&o, y[i], (double)x[i] / (1 + exp(-(double)x[i])) * (double)g[i],
+                1e-5); /* exp to 2 ulp */
     return o;
 }
 
@@ -90,7 +91,7 @@ static outcome run_double(int bug) {
     outcome o = {0};
     float *x = numbers(N, 1), *y = fresh(N * 4);
     o.error = planted_double(bug, x, y, N);
-    for (int i = 0; i < N; i++) compare(&o, y[i], 2.0 * x[i], 1e-30); /* exact */
+    for (int i = 0; i < N; i++) compare(&o, y[i], 2.0f * x[i], 1e-30); /* exact */
     return o;
 }
 
@@ -110,7 +111,7 @@ static outcome run_warp_sum(int bug) {
     o.error = planted_warp_sum(bug, x, y, N);
     for (int w = 0; w < (N + 31) / 32; w++) {
         double s = 0;
-        for (int i = 32 * w; i < N && i < 32 * w + 32; i++) s += x[i];
+        for (int i = 32 * w; i < N && i < 32 * w + 32; i++) s += (double)x[i];
         compare(&o, y[w], s, 1e-5); /* 5 additions of numbers below 32 */
     }
     return o;
@@ -123,11 +124,11 @@ static outcome run_norm(int bug) {
     o.error = planted_norm(bug, x, y, ROWS, COLUMNS, THREADS);
     for (int r = 0; r < ROWS; r++) {
         double s = 0, q = 0;
-        for (int c = 0; c < COLUMNS; c++) s += x[r * COLUMNS + c];
-        for (int c = 0; c < COLUMNS; c++) q += pow(x[r * COLUMNS + c] - s / COLUMNS, 2);
+        for (int c = 0; c < COLUMNS; c++) s += (double)x[r * COLUMNS + c];
+        for (int c = 0; c < COLUMNS; c++) q += pow((double)x[r * COLUMNS + c] - s / COLUMNS, 2);
         for (int c = 0; c < COLUMNS; c++)
             compare(&o, y[r * COLUMNS + c],
-                    (x[r * COLUMNS + c] - s / COLUMNS) / sqrt(q / COLUMNS + 1e-5), 1e-5);
+                    ((double)x[r * COLUMNS + c] - s / COLUMNS) / sqrt(q / COLUMNS + 1e-5), 1e-5);
     }
     return o;
 }
@@ -140,7 +141,7 @@ static outcome run_sgemm(int bug) {
     for (int i = 0; i < M; i++)
         for (int j = 0; j < N; j++) {
             double s = 0;
-            for (int k = 0; k < K; k++) s += (double)a[i * K + k] * b[k * N + j];
+            for (int k = 0; k < K; k++) s += (double)a[i * K + k] * (double)b[k * N + j];
             compare(&o, c[i * N + j], s, 1e-5); /* 64 additions of numbers below 64 */
         }
     return o;
@@ -153,7 +154,7 @@ static outcome run_column_sums(int bug) {
     o.error = planted_column_sums(bug, x, y, ROWS, COLUMNS);
     for (int c = 0; c < COLUMNS; c++) {
         double s = 0;
-        for (int r = 0; r < ROWS; r++) s += x[r * COLUMNS + c];
+        for (int r = 0; r < ROWS; r++) s += (double)x[r * COLUMNS + c];
         compare(&o, y[c], s, 1e-5);
     }
     return o;
@@ -175,7 +176,7 @@ static outcome run_last_block(int bug) {
     unsigned *count = zero();
     o.error = planted_last_block(bug, x, partial, count, sum, N, MAX_BLOCKS);
     double s = 0;
-    for (int i = 0; i < N; i++) s += x[i];
+    for (int i = 0; i < N; i++) s += (double)x[i];
     compare(&o, *sum, s, 1e-3); /* 40 + 7 + 16 additions of numbers below 100 */
     compare(&o, *count, 0, 1);
     return o;
@@ -214,7 +215,8 @@ static void compare_product(outcome *o, const uint16_t *a, const uint16_t *b, co
     for (int i = 0; i < m; i++)
         for (int j = 0; j < n; j++) {
             double s = 0;
-            for (int l = 0; l < k; l++) s += (double)f32_of(a[i * k + l]) * f32_of(b[j * k + l]);
+            for (int l = 0; l < k; l++)
+                s += (double)f32_of(a[i * k + l]) * (double)f32_of(b[j * k + l]);
             double value = c ? c[i * n + j] : f32_of(half[i * n + j]);
             compare(o, value, s, k * 1e-6 + (c ? 0 : fabs(s) / 256 + 1e-6));
         }

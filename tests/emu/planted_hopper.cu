@@ -112,7 +112,7 @@ DEV void wgmma_fence(void) { asm volatile("wgmma.fence.sync.aligned;" ::: "memor
 DEV void wgmma_commit(void) { asm volatile("wgmma.commit_group.sync.aligned;" ::: "memory"); }
 DEV void wgmma_wait(void) { asm volatile("wgmma.wait_group.sync.aligned 0;" ::: "memory"); }
 
-/* K-major tile with rows of 128 bytes; stride: from 8 rows to the next; mode 1: 128-byte swizzle. */
+/* K-major, rows of 128 bytes; stride: from 8 rows to the next; mode 1: 128-byte swizzle. */
 DEV uint64_t descriptor(uint32_t at, uint32_t stride, uint64_t mode) {
     return (uint64_t)(at & 0x3ffff) >> 4 | (uint64_t)1 << 16 | (uint64_t)(stride >> 4) << 32 |
            mode << 62;
