@@ -70,7 +70,6 @@ static qe_mbarrier *find(qe_thread *t, uint32_t address, const char *who, uint32
     if (b != t->block && b->live == 0)
         qe_fatal(QE_BUG_MBARRIER, t, site,
                  "%s: mbarrier at 0x%x of a block of the cluster that has exited", who, address);
-    touch(t, word, flags, site);
     qe_mbarrier *m = b->async ? *place_of(b->async, word) : NULL;
     uint64_t seen;
     memcpy(&seen, word, sizeof seen);
@@ -82,6 +81,7 @@ static qe_mbarrier *find(qe_thread *t, uint32_t address, const char *who, uint32
         qe_fatal(QE_BUG_MBARRIER, t, site,
                  "%s: the mbarrier at smem+0x%x was written over: found 0x%llx, expected 0x%llx",
                  who, offset_of(b, word), (unsigned long long)seen, (unsigned long long)m->mirror);
+    touch(t, word, flags, site);
     if ((t->watch & QE_CHECK) && !qe_check_knows(t, m->initialised)) {
         m->initialised.id = 0; /* once is enough */
         qe_report(QE_BUG_MBARRIER, t, site, m->site,
