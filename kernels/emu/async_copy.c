@@ -394,8 +394,9 @@ static void abandon(qe_thread *t, qe_groups *g, bool failed, const char *what) {
         qe_report(QE_BUG_ASYNC, t, g->site, NULL, "the thread ends before %s", what);
         told = true;
     }
+    bool finish = !failed && g == &t->async->copies;
+    for (qe_operation *op = g->first; finish && op; op = op->next) perform(op, QE_DONE);
     while (g->first) {
-        if (!failed && g == &t->async->copies) perform(g->first, QE_DONE);
         qe_operation *op = pop(g);
         if (!op->covered && !told) {
             qe_report(QE_BUG_ASYNC, t, op->site, NULL, "the thread ends before %s", what);
