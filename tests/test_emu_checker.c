@@ -411,10 +411,65 @@ static void test_every_rule_at_random(void **state) {
     run_all("schedule=pct,seed=9,bases=random");
 }
 
+/* Copies on the device carry what was written and what was not, also onto themselves. */
+static void test_copies_carry_the_state(void **state) {
+    (void)state;
+    assert_true(qe_configure("watch=check,quiet=1"));
+    for (int variant = 0; variant < 4; variant++) {
+        arguments a = {.variant = 0};
+        uint32_t *from = qe_memory_alloc(N * 4);
+        a.known = qe_memory_alloc(N * 4);
+        qe_check_host_write(from, 16); /* words 0 to 3 */
+        if (variant == 0) qe_check_copy(a.known, from, N * 4);
+        if (variant == 1) qe_check_copy(a.known, from + 1, 16); /* word 3 is not written now */
+        if (variant == 2) qe_check_host_write(a.known, N * 4), qe_check_copy(a.known, from + 2, 16);
+        if (variant == 3) qe_check_copy(a.known, from, 16), qe_check_copy(a.known + 3, a.known, 16);
+        qe_findings_clear();
+        const qe_param param = {0, sizeof a};
+        qe_kernel k = {.name = "copy",
+                       .body = unwritten,
+                       .param_bytes = sizeof a,
+                       .n_params = 1,
+                       .params = &param};
+        const qe_shape one = {1, 1, 1};
+        assert_true(qe_run(&k, one, one, one, 0, (const char *)&a)); /* reads word 3 */
+        assert_int_equal(qe_findings_of(QE_BUG_UNINIT_GLOBAL), variant == 1 || variant == 2);
+        qe_memory_free(from);
+        qe_memory_free(a.known);
+    }
+    qe_findings_clear();
+}
+
+/* What ran while nobody watched is taken for written. */
+static void test_watching_may_begin_late(void **state) {
+    (void)state;
+    assert_true(qe_configure("watch=none,quiet=1"));
+    arguments a = {.variant = 0, .known = qe_memory_alloc(N * 4)};
+    assert_true(qe_configure("watch=check,quiet=1"));
+    qe_findings_clear();
+    const qe_param param = {0, sizeof a};
+    qe_kernel k = {.name = "late",
+                   .body = unwritten,
+                   .param_bytes = sizeof a,
+                   .n_params = 1,
+                   .params = &param};
+    const qe_shape one = {1, 1, 1};
+    assert_true(qe_run(&k, one, one, one, 0, (const char *)&a));
+    assert_int_equal(qe_findings(), 0);
+    k.body = outside;
+    a.variant = 1;
+    assert_true(qe_run(&k, one, one, one, 0, (const char *)&a));
+    assert_int_equal(qe_findings_of(QE_BUG_OOB_GLOBAL), 1);
+    qe_findings_clear();
+    qe_memory_free(a.known);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_every_rule_in_order),
         cmocka_unit_test(test_every_rule_at_random),
+        cmocka_unit_test(test_copies_carry_the_state),
+        cmocka_unit_test(test_watching_may_begin_late),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

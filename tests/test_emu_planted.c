@@ -360,10 +360,50 @@ static void right_kernels_are_silent(void **state) {
     assert_int_equal(wrong, 0);
 }
 
+typedef struct coverage {
+    const char *kernel;
+    int ran, never, outside; /* instructions; of no kernel */
+} coverage;
+
+static void add_instruction(void *context, const qe_module *m, const qe_kernel *k,
+                            const qe_site *site, uint64_t runs) {
+    coverage *c = context;
+    if (m->arch != 90 || !strstr(site->file, "planted")) return;
+    if (!k)
+        c->outside++;
+    else if (strcmp(k->name, c->kernel) == 0)
+        *(runs ? &c->ran : &c->never) += 1;
+}
+
+/* planted_double: a tail only where n is no multiple of 4. */
+static void what_never_ran_is_listed(void **state) {
+    (void)state;
+    coverage c = {.kernel = "_Z7doubledILi0EEvPKfPfi"};
+    planted_reset();
+    qe_coverage_clear();
+    qe_coverage(add_instruction, &c);
+    assert_int_equal(c.ran, 0);
+    assert_true(c.never > 20);
+    float *x = numbers(64, 1), *y = fresh(64 * 4);
+    assert_int_equal(planted_double(0, x, y, 64), 0);
+    int all = c.never;
+    c.ran = c.never = 0;
+    qe_coverage(add_instruction, &c);
+    assert_int_equal(c.ran + c.never, all);
+    assert_true(c.ran > 10 && c.never > 3);
+    int without_tail = c.never;
+    assert_int_equal(planted_double(0, x, y, 63), 0);
+    c.never = 0;
+    qe_coverage(add_instruction, &c);
+    assert_true(c.never < without_tail);
+    assert_int_equal(c.outside, 0);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_bug_is_found),
         cmocka_unit_test(right_kernels_are_silent),
+        cmocka_unit_test(what_never_ran_is_listed),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

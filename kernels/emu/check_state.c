@@ -95,6 +95,28 @@ void qe_check_alloc(const void *p, size_t bytes) {
     mark(&qe_shadow_global, p, bytes, 0, USABLE);
 }
 
+static bool is_written(const char *p) {
+    size_t at = (size_t)(p - qe_shadow_global.low);
+    return qe_shadow_global.state[at / QE_GRAIN] >> at % QE_GRAIN & 1;
+}
+
+void qe_check_copy(const void *to, const void *from, size_t bytes) {
+    if (!qe_is_global(to) || !qe_is_global(from) || !watching() || allocations.behind) {
+        qe_check_host_write(to, bytes);
+        return;
+    }
+    open_shadow();
+    const char *a = from, *b = to;
+    bool backwards = b > a; /* as memmove does */
+    for (size_t k = 0; k < bytes;) {
+        size_t i = backwards ? bytes - 1 - k : k, n = 1;
+        bool written = is_written(a + i);
+        while (k + n < bytes && is_written(a + (backwards ? i - n : i + n)) == written) n++;
+        mark(&qe_shadow_global, b + (backwards ? i + 1 - n : i), n, USABLE, written ? WRITTEN : 0);
+        k += n;
+    }
+}
+
 /* No allocation lies in the ROOM bytes at p. */
 static bool is_vacant(const char *p) {
     for (size_t i = 0; i < allocations.n_live; i++) {

@@ -56,7 +56,7 @@ static void run_copy(const qe_op *op) {
     bool on_device = qe_is_global(dst);
     for (size_t r = 0; r < rows; r++) {
         memmove(dst, src, bytes);
-        if (on_device) qe_check_host_write(dst, bytes);
+        if (on_device) qe_check_copy(dst, src, bytes);
         dst += op->u.copy.dst_pitch;
         src += op->u.copy.src_pitch;
     }

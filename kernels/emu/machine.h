@@ -57,6 +57,7 @@ typedef struct qe_kernel {
     uint32_t required_threads[3];   /* .reqntid, 0 = not stated */
     uint32_t required_cluster[3];   /* .reqnctapercluster, 0 = not stated */
     uint32_t min_blocks;            /* .minnctapersm */
+    uint32_t first_range, n_ranges; /* of the module's */
     const struct qe_module *module; /* set by qe_module_register */
 } qe_kernel;
 
@@ -519,8 +520,9 @@ void qe_check_launch_begin(qe_launch *l);
 void qe_check_launch_end(qe_launch *l);
 void qe_check_cluster_begin(qe_cluster *c); /* its threads exist, none has run */
 void qe_check_cluster_end(qe_cluster *c);
-void qe_check_host_write(const void *p,
-                         size_t bytes);           /* memcpy, memset to device memory: initialised */
+void qe_check_host_write(const void *p, size_t bytes); /* memset, copies from the host */
+/* A copy on the device: what was not written before it is not written behind it. */
+void qe_check_copy(const void *to, const void *from, size_t bytes);
 void qe_check_alloc(const void *p, size_t bytes); /* uninitialised from here on */
 void qe_check_free(const void *p, size_t bytes);
 void qe_sync_release(qe_sync *s, qe_thread *t);
@@ -589,8 +591,10 @@ int qe_traffic_sites(int i, const qe_site_traffic **sites); /* how many there ar
 void qe_traffic_clear(void);
 
 /* Every instruction of every registered module with the number of times it ran since the process
- * began or qe_coverage_clear: what never ran, and the instruction mix. */
-typedef void qe_instruction(void *context, const qe_module *m, const qe_site *site, uint64_t runs);
+ * began or qe_coverage_clear: what never ran, and the instruction mix. k is NULL in a function that
+ * was not inlined. */
+typedef void qe_instruction(void *context, const qe_module *m, const qe_kernel *k,
+                            const qe_site *site, uint64_t runs);
 void qe_coverage(qe_instruction *each, void *context);
 void qe_coverage_clear(void);
 

@@ -145,6 +145,7 @@ typedef struct ptx_function {
     ptx_scope **scopes;
     int n_scopes, scopes_capacity;
     bool calls; /* some other function */
+    int first_range, n_ranges;
 } ptx_function;
 
 typedef struct ptx_module {

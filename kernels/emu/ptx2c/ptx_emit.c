@@ -159,6 +159,7 @@ static void write_function(ptx_writer *w, ptx_function *f, ptx_text *out) {
     w->function = f;
     w->body = (ptx_text){0};
     w->range_first = -1;
+    f->first_range = w->n_ranges;
     lay_out_shared(w->module, f);
     for (int i = 0; i < f->n_lines; i++) {
         w->line = &f->lines[i];
@@ -170,6 +171,7 @@ static void write_function(ptx_writer *w, ptx_function *f, ptx_text *out) {
         }
     }
     close_range(w);
+    f->n_ranges = w->n_ranges - f->first_range;
     ptx_add(out, "\n%s {\n", ptx_signature(f));
     declare_locals(w, out);
     ptx_add(out, "%s}\n", w->body.data ? w->body.data : "");

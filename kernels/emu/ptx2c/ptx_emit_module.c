@@ -104,8 +104,8 @@ static void kernel_row(const ptx_function *f, ptx_text *params, ptx_text *kernel
     ptx_add(kernels, "    {\"%s\", %s, %lld, %lld, %lld, %d, %s%s, %u, ", f->name, f->c,
             (long long)f->static_shared, (long long)f->local_bytes, (long long)f->param_bytes,
             f->n_params, f->n_params ? "P_" : "NULL", f->n_params ? f->c : "", f->max_threads);
-    ptx_add(kernels, "{%u, %u, %u}, {%u, %u, %u}, %u, NULL},\n", r[0], r[1], r[2], c[0], c[1], c[2],
-            f->min_blocks);
+    ptx_add(kernels, "{%u, %u, %u}, {%u, %u, %u}, %u, %d, %d, NULL},\n", r[0], r[1], r[2], c[0],
+            c[1], c[2], f->min_blocks, f->first_range, f->n_ranges);
 }
 
 void ptx_module_tables(ptx_writer *w, ptx_text *out) {
