@@ -28,8 +28,8 @@ char *ptx_copy(const char *s, size_t length);
 char *ptx_identifier(const char *s); /* letters, digits and _ only, no two names alike */
 char *ptx_quoted(const char *s);     /* as the inside of a C string literal */
 bool ptx_begins(const char *s, const char *with);
-/* Whether `word` is one of the words of "a|b|c*"; the star stands for any ending. */
-bool ptx_one_of(const char *word, size_t length, const char *words);
+/* Whether `word` is one of the n characters "a|b|c*"; the star stands for any ending. */
+bool ptx_one_of(const char *word, const char *words, size_t n);
 _Noreturn void ptx_stop(const char *format, ...) __attribute__((format(printf, 1, 2)));
 
 /* ---- tokens (ptx_lex.c) ---------------------------------------------------------------------- */
@@ -224,9 +224,9 @@ typedef struct ptx_match {
 } ptx_match;
 typedef const char *ptx_emitter(ptx_writer *w, const ptx_match *m);
 
-/* modifiers: words in the order of the instruction, separated by blanks. `a|b` one of them, `a|b?`
- * perhaps, `a|b/a` perhaps, else as if it were a, `a*` any word that begins so; `X:` before it
- * names the choice for the code. T is the type of the operands.
+/* modifiers: words, separated by blanks, each for one modifier of the instruction: the first left
+ * that it takes. `a|b` one of them, `a|b?` perhaps, `a|b/a` perhaps, else as if it were a, `a*` any
+ * word that begins so; `X:` before it names the choice for the code. T is the operands' type.
  * operands: types, `=` before a result; `u32?0` may be absent, then 0. A capture's letter stands
  * for its type, W for twice the width of T.
  * code: C, an expression if there is one result. $1 $2 ...: operands after the result, $X a

@@ -124,7 +124,8 @@ static const char *open_range(ptx_writer *w) { /* the statement that counts it *
 }
 
 static bool ends_block(const ptx_line *l) {
-    return ptx_one_of(l->op, strlen(l->op), "bra|brx|ret|exit");
+    static const char ops[] = "bra|brx|ret|exit";
+    return ptx_one_of(l->op, ops, strlen(ops));
 }
 
 static const char *guard_code(ptx_writer *w) {

@@ -28,11 +28,11 @@ static const char *skip(const char *s, uint32_t *line) {
     }
 }
 
-/* `shared::cta` is one word, `label:` is a word and a mark; % may stand inside of none. */
+/* `shared::cta` is one word, `label:` is a word and a mark, `.reg.b32` is two words. */
 static const char *end_of_word(const char *s) {
-    s++;
+    bool directive = *s++ == '.';
     for (;;) {
-        if (in_word((unsigned char)*s))
+        if (in_word((unsigned char)*s) && !(directive && *s == '.'))
             s++;
         else if (s[0] == ':' && s[1] == ':' && in_word((unsigned char)s[2]))
             s += 2;
@@ -100,7 +100,7 @@ bool ptx_number(const char *text, uint64_t *bits, int *width) {
         *bits = strtoull(text + 2, &end, 16);
         return *end == '\0' && end - text == 2 + *width / 4;
     }
-    if (strpbrk(text, ".") || (strpbrk(text, "eE") && !ptx_begins(text, "0x"))) {
+    if (text[strspn(text, "0123456789")] && strpbrk(text, ".eE") && !strpbrk(text, "xX")) {
         double d = strtod(text, &end);
         memcpy(bits, &d, sizeof d);
         *width = 64;

@@ -151,7 +151,7 @@ static void parse_variable(parser *p, ptx_scope *s, const char *space, bool exte
 static bool parse_spaced_variable(parser *p, ptx_scope *s, bool external) {
     static const char spaces[] = "reg|local|param|shared|global|const";
     const char *word = text(p);
-    if (word[0] != '.' || !ptx_one_of(word + 1, strlen(word) - 1, spaces)) return false;
+    if (word[0] != '.' || !ptx_one_of(word + 1, spaces, strlen(spaces))) return false;
     p->at++;
     parse_variable(p, s, word + 1, external);
     expect(p, ";");

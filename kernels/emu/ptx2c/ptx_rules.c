@@ -36,8 +36,7 @@ static const char *next_slot(const char *s, slot *x) {
 }
 
 static bool slot_takes(const slot *x, const char *word) {
-    char *words = ptx_copy(x->words, x->n_words);
-    return ptx_one_of(word, strlen(word), words);
+    return ptx_one_of(word, x->words, x->n_words);
 }
 
 static int count_operands(const char *spec, int *least) {
@@ -54,25 +53,30 @@ static int count_operands(const char *spec, int *least) {
     return n;
 }
 
-/* Whether the rule takes the instruction; *known: how many of its modifiers it takes. */
-static bool matches(const ptx_rule *r, const ptx_line *l, ptx_match *m, int *known) {
-    slot x;
-    int part = 0;
-    memset(m, 0, sizeof *m);
-    for (const char *s = r->modifiers; (s = next_slot(s, &x));) {
-        const char *chosen = NULL;
-        if (part < l->n_parts && slot_takes(&x, l->parts[part]))
-            chosen = l->parts[part++];
-        else if (x.otherwise)
-            chosen = ptx_copy(x.otherwise, x.n_otherwise);
-        else if (!x.optional) {
-            *known = part;
-            return false;
+/* The first modifier that the slot takes and no other slot has: compilers disagree on the order of
+ * some. */
+static const char *take(const slot *x, const ptx_line *l, uint32_t *taken) {
+    for (int i = 0; i < l->n_parts; i++)
+        if (!(*taken >> i & 1) && slot_takes(x, l->parts[i])) {
+            *taken |= 1u << i;
+            return l->parts[i];
         }
+    return NULL;
+}
+
+/* Whether the rule takes the instruction; *taken: which of its modifiers it takes. */
+static bool matches(const ptx_rule *r, const ptx_line *l, ptx_match *m, uint32_t *taken) {
+    slot x;
+    bool complete = true;
+    memset(m, 0, sizeof *m);
+    *taken = 0;
+    for (const char *s = r->modifiers; (s = next_slot(s, &x));) {
+        const char *chosen = take(&x, l, taken);
+        if (!chosen && x.otherwise) chosen = ptx_copy(x.otherwise, x.n_otherwise);
+        if (!chosen && !x.optional) complete = false;
         if (x.letter) m->capture[x.letter - 'A'] = chosen ? chosen : "";
     }
-    *known = part;
-    if (part < l->n_parts) return false;
+    if (!complete || *taken != (1u << l->n_parts) - 1) return false;
     const char *type = m->capture['T' - 'A'];
     if (type) m->type = ptx_named(type);
     int least, most = count_operands(r->operands, &least);
@@ -191,20 +195,21 @@ const char *ptx_instruction_code(ptx_writer *w) {
                                       ptx_rules_control, ptx_rules_async, ptx_rules_tensor};
     const ptx_line *l = w->line;
     bool opcode = false;
-    int furthest = -1;
+    uint32_t best = 0;
     for (size_t i = 0; i < sizeof tables / sizeof tables[0]; i++)
         for (const ptx_rule *r = tables[i]; r->op; r++) {
             ptx_match m;
-            int known;
+            uint32_t taken;
             if (strcmp(r->op, l->op) != 0) continue;
             opcode = true;
-            if (matches(r, l, &m, &known)) return r->emit ? r->emit(w, &m) : rule_code(w, r, &m);
-            if (known > furthest) furthest = known;
+            if (matches(r, l, &m, &taken)) return r->emit ? r->emit(w, &m) : rule_code(w, r, &m);
+            if (__builtin_popcount(taken) > __builtin_popcount(best)) best = taken;
         }
+    int unknown = __builtin_ctz(~best);
     if (!opcode)
         ptx_problem(w, "unknown opcode `%s`", l->op);
-    else if (furthest < l->n_parts)
-        ptx_problem(w, "unknown modifier `.%s`", l->parts[furthest]);
+    else if (unknown < l->n_parts)
+        ptx_problem(w, "unknown modifier `.%s`", l->parts[unknown]);
     else
         ptx_problem(w, "%d operands, or a modifier is missing", l->n_operands);
     return NULL;

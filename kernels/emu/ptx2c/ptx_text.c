@@ -95,12 +95,14 @@ char *ptx_quoted(const char *s) {
 
 bool ptx_begins(const char *s, const char *with) { return strncmp(s, with, strlen(with)) == 0; }
 
-bool ptx_one_of(const char *word, size_t length, const char *words) {
-    while (*words) {
-        size_t n = strcspn(words, "|");
-        if (n == length && memcmp(words, word, n) == 0) return true;
-        if (n && words[n - 1] == '*' && n <= length && memcmp(words, word, n - 1) == 0) return true;
-        words += n + (words[n] == '|');
+bool ptx_one_of(const char *word, const char *words, size_t n) {
+    size_t length = strlen(word);
+    for (const char *end = words + n; words < end;) {
+        const char *bar = memchr(words, '|', (size_t)(end - words));
+        size_t k = (size_t)((bar ? bar : end) - words);
+        if (k == length && memcmp(words, word, k) == 0) return true;
+        if (k && words[k - 1] == '*' && k <= length && memcmp(words, word, k - 1) == 0) return true;
+        words += k + 1;
     }
     return false;
 }
