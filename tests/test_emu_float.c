@@ -242,7 +242,7 @@ static u64 cosine(const u64 *v) { return of_double(cos((double)A)); }
 static u64 tangent(const u64 *v) { return of_double(tanh((double)A)); }
 static u64 div_approx(const u64 *v) {
     double b = fabs((double)B);
-    if (b > 0x1p126 && b < INFINITY) {
+    if (b > 0x1p126 && isfinite(b)) {
         if (isinf(A) || isnan(A)) return NAN32;
         return (v[0] ^ v[1]) & 0x80000000;
     }

@@ -166,7 +166,7 @@ static const char *fill(const ptx_writer *w, const ptx_rule *r, const ptx_match 
         else
             ptx_add(&x, "%s", p->c);
     }
-    return x.data;
+    return x.data ? x.data : "";
 }
 
 static const char *rule_code(ptx_writer *w, const ptx_rule *r, const ptx_match *m) {
