@@ -184,13 +184,22 @@ qn_status qn_rig_step(qn_rig *r, int64_t step, double lr, qn_step_report *report
     return qn_session_step(s, step, lr, labels, report);
 }
 
+uint64_t qn_rig_hash(const qn_rig *r, const qn_tensor *t) {
+    qn_tensor here = *t;
+    here.data = room(1, qn_tensor_bytes(t) + 1);
+    qn_assert_ok(qn_device_copy(r->options.device, here.data, t->data, qn_tensor_bytes(t)));
+    uint64_t hash = qn_hash_tensor(&here);
+    free(here.data);
+    return hash;
+}
+
 uint64_t qn_rig_digest(const qn_rig *r) {
     const qn_params *p = r->session->params;
     const qn_tensor *all[] = {&p->weights,   &p->master,         &p->moment[0],
                               &p->moment[1], &r->session->hyper, &r->session->guard};
     uint64_t digest = 0;
     for (size_t i = 0; i < sizeof all / sizeof *all; i++) {
-        if (all[i]->data) digest = digest * 0x9E3779B97F4A7C15u + qn_hash_tensor(all[i]);
+        if (all[i]->data) digest = digest * 0x9E3779B97F4A7C15u + qn_rig_hash(r, all[i]);
     }
     return digest;
 }
@@ -246,7 +255,8 @@ static qn_status vault_save(void *self, const qn_session *s, const qn_progress *
     for (int i = 0; i < SAVED; i++) bytes += qn_tensor_bytes(all[i]);
     char *at = item->state = room(1, bytes);
     for (int i = 0; i < SAVED; i++) {
-        if (all[i]->data) memcpy(at, all[i]->data, qn_tensor_bytes(all[i]));
+        if (all[i]->data)
+            QN_TRY(qn_device_copy(s->o.device, at, all[i]->data, qn_tensor_bytes(all[i])));
         at += qn_tensor_bytes(all[i]);
     }
     if (st) {
@@ -264,7 +274,8 @@ void qn_vault_load(const qn_vault *v, int i, qn_session *s, qn_progress *p, qn_s
     *p = item->progress;
     saved_tensors(s, all);
     for (int k = 0; k < SAVED; k++) {
-        if (all[k]->data) memcpy(all[k]->data, at, qn_tensor_bytes(all[k]));
+        if (all[k]->data)
+            qn_assert_ok(qn_device_copy(s->o.device, all[k]->data, at, qn_tensor_bytes(all[k])));
         at += qn_tensor_bytes(all[k]);
     }
     if (st) memcpy(st->state, item->stopper, (size_t)st->n_state * sizeof *st->state);

@@ -38,6 +38,8 @@ void qn_rig_free(qn_rig *r);
 
 /* The step's micro-batches from the source into staging, then the step. */
 qn_status qn_rig_step(qn_rig *r, int64_t step, double lr, qn_step_report *report) QN_CHECKED;
+/* Digest of one tensor of the session, wherever it is. */
+uint64_t qn_rig_hash(const qn_rig *r, const qn_tensor *t);
 /* Digest of everything in the run arena that determines later weights: weights, masters, moments,
  * optimizer and guard state. */
 uint64_t qn_rig_digest(const qn_rig *r);
