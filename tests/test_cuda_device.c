@@ -1,7 +1,7 @@
 /* test_cuda_device.c — CUDA as a device: memory, programs as graphs, training one step ahead.
  *
- * Runs where a CUDA device answers, on the emulated one in the emu preset; skipped elsewhere, except
- * what a build without CUDA promises. What a kernel computes is the op cases' matter.
+ * Runs where a CUDA device answers, on the emulated one in the emu preset; skipped elsewhere,
+ * except what a build without CUDA promises. What a kernel computes is the op cases' matter.
  */
 #include "tests/harness.h"
 #include "tests/harness_training.h"
