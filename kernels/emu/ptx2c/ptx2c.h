@@ -174,9 +174,10 @@ ptx_variable *ptx_scope_add(ptx_scope *s, const char *name);
 /* The innermost variable of that name; *number: the register's number in a range, else -1. */
 ptx_variable *ptx_variable_find(const ptx_module *m, const ptx_scope *from, const char *name,
                                 int *number);
-/* Where an instruction comes from: the nearest line of the project along its inlining. Of a file
- * without debug information, the line of the PTX. */
-void ptx_place(const ptx_module *m, const ptx_line *l, const char **file, uint32_t *line);
+/* Where an instruction comes from: the nearest line of the project along its inlining, or that of
+ * the instruction before. Of a file without debug information, the line of the PTX. */
+void ptx_place(const ptx_module *m, const ptx_function *f, const ptx_line *l, const char **file,
+               uint32_t *line);
 
 /* ---- writing (ptx_emit.c, ptx_value.c) ------------------------------------------------------- */
 

@@ -10,7 +10,7 @@ void ptx_problem(ptx_writer *w, const char *format, ...) {
     va_list ap;
     w->failed = true;
     w->module->problems++;
-    ptx_place(w->module, w->line, &file, &line);
+    ptx_place(w->module, w->function, w->line, &file, &line);
     fprintf(stderr, "%s:%u: %s: ", file, line, w->line->text);
     va_start(ap, format);
     vfprintf(stderr, format, ap);
@@ -143,7 +143,7 @@ static void write_instruction(ptx_writer *w) {
     const char *count = open_range(w);
     w->site = w->n_sites++;
     w->failed = false;
-    ptx_place(w->module, l, &file, &line);
+    ptx_place(w->module, w->function, l, &file, &line);
     ptx_add(&w->tables, "    {\"%s\", %u, \"%s\"},\n", file, line, ptx_quoted(l->text));
     const char *code = ptx_instruction_code(w);
     ptx_add(&w->body, "#line %u \"%s\"\n", line, file);

@@ -10,8 +10,9 @@ static bool is(const ptx_module *m, int at, const char *text) {
 }
 
 static _Noreturn void unexpected(const ptx_module *m, int at) {
-    ptx_stop("%s: line %u of the PTX: unexpected `%s`", m->shown, token(m, at)->line,
-             token(m, at)->text);
+    const ptx_token *t = token(m, at);
+    ptx_stop("%s: line %u of the PTX: unexpected %s", m->shown, t->line,
+             t->kind == PTX_END ? "end of the file" : ptx_say("`%s`", t->text));
 }
 
 static int64_t signed_number(ptx_module *m, int *at) {

@@ -23,7 +23,9 @@ static bool accept(parser *p, const char *s) {
     return true;
 }
 static _Noreturn void unexpected(const parser *p) {
-    ptx_stop("%s: line %u of the PTX: unexpected `%s`", p->m->shown, token(p)->line, text(p));
+    const ptx_token *t = token(p);
+    ptx_stop("%s: line %u of the PTX: unexpected %s", p->m->shown, t->line,
+             t->kind == PTX_END ? "end of the file" : ptx_say("`%s`", t->text));
 }
 static void expect(parser *p, const char *s) {
     if (!accept(p, s)) unexpected(p);
@@ -454,16 +456,27 @@ ptx_function *ptx_function_find(const ptx_module *m, const char *name) {
     return NULL;
 }
 
-void ptx_place(const ptx_module *m, const ptx_line *l, const char **file, uint32_t *line) {
-    *file = m->shown;
-    *line = m->n_files ? 1 : l->at;
-    for (int i = l->loc; i >= 0; i = m->locs[i].parent) {
-        const ptx_loc *loc = &m->locs[i];
-        const char *path = loc->file < m->n_files ? m->files[loc->file] : NULL;
-        if (!path || !m->root || !ptx_begins(path, m->root)) continue;
+/* The nearest line of the project along the inlining of a .loc. */
+static bool project_line(const ptx_module *m, int loc, const char **file, uint32_t *line) {
+    for (int i = loc; i >= 0; i = m->locs[i].parent) {
+        const ptx_loc *l = &m->locs[i];
+        const char *path = l->file < m->n_files ? m->files[l->file] : NULL;
+        if (!path || !l->line || !m->root || !ptx_begins(path, m->root)) continue;
         if (!m->root[0] && path[0] == '/') continue;
         *file = path + strlen(m->root);
-        *line = loc->line ? loc->line : 1;
-        return;
+        *line = l->line;
+        return true;
     }
+    return false;
+}
+
+void ptx_place(const ptx_module *m, const ptx_function *f, const ptx_line *l, const char **file,
+               uint32_t *line) {
+    *file = m->shown;
+    *line = m->n_files ? 1 : l->at;
+    int at = (int)(l - f->lines);
+    for (int i = at; i >= 0; i--)
+        if (project_line(m, f->lines[i].loc, file, line)) return;
+    for (int i = at; i < f->n_lines; i++)
+        if (project_line(m, f->lines[i].loc, file, line)) return;
 }
