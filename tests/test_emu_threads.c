@@ -220,6 +220,8 @@ static void test_waiting_by_looking(void **state) {
         for (int i = 0; i < 16 * 64; i++) assert_int_equal(output[1 + i], 4);
         assert_int_equal(launch_line("lanes", 1, 2, 0, 0), 0);
         assert_int_equal(output[1], 7);
+        assert_int_equal(launch_line("atomics", 1, 64, 0, 0), 0);
+        assert_int_equal(output[1], 9);
         assert_clean(schedules[s]);
     }
 }

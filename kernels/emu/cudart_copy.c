@@ -77,7 +77,8 @@ static cudaError_t submit(qe_stream *s, const transfer *c, bool wait) {
     op->u.copy.rows = c->rows;
     op->u.copy.dst_pitch = c->dst_pitch;
     op->u.copy.src_pitch = c->src_pitch;
-    bool staged = from == QE_PAGEABLE && to == QE_DEVICE && !s->capture;
+    bool later = qe_cfg.streams != QE_EAGER && !s->capture;
+    bool staged = from == QE_PAGEABLE && to == QE_DEVICE && later;
     if (staged && !stage(op, c)) {
         qe_op_drop(op);
         return qe_error(cudaErrorMemoryAllocation);

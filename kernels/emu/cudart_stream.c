@@ -282,5 +282,6 @@ void qe_stream_forget_all(void) {
         s->completed = s->issued;
         s->capture = NULL;
         s->n_tail = 0;
+        s->dead = s != &legacy && s != &per_thread;
     }
 }

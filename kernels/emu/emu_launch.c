@@ -10,7 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { MAX_CLUSTER = 16, MAX_THREADS = 1024, WARP = 32, STACK_SPARE = 48 << 10, LOW_STEP = 1024 };
+enum { MAX_CLUSTER = 16, MAX_THREADS = 1024, WARP = 32, STACK_SPARE = 128 << 10, LOW_STEP = 1024 };
 
 typedef struct place {
     qe_block block;

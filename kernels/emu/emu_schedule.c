@@ -11,12 +11,13 @@
  */
 #include "kernels/emu/scheduler.h"
 
-enum { QUEUES = 64, SPINS = 100000, SPINS_PER_THREAD = 100 };
+enum { QUEUES = 64, SPINS = 2000000, SPINS_PER_THREAD = 200, PATIENCE = 100 };
 
 static qe_warp *first_warp[QUEUES], *last_warp[QUEUES];
 static uint64_t filled;        /* queues that have warps, as bits */
 static qe_warp *staying_with;  /* dequeued, its lanes go on */
 static qe_thread *to_be_begun; /* by the fiber that is switched to */
+static uint32_t ways_given;    /* since a thread last waited or ended */
 
 /* ---- the queues ------------------------------------------------------------------------------ */
 
@@ -114,6 +115,7 @@ void qe_thread_end(qe_thread *t) {
     b->cluster->live--;
     qe_now.live--;
     qe_now.spins = 0;
+    ways_given = 0;
     if (w->meetings) qe_warp_exit(w);
     if ((t->watch & QE_COUNT) && !w->live) qe_count_meet(w);
     if (b->open_barriers) qe_barrier_exit(b);
@@ -185,6 +187,7 @@ void qe_suspend(qe_thread *t, qe_wait why, const void *object, uint64_t detail,
     t->wait_object = object;
     t->wait_detail = detail;
     t->wait_site = site;
+    ways_given = 0;
     run_others(t);
 }
 
@@ -224,9 +227,12 @@ void qe_spin(qe_thread *t, const qe_site *site) {
 
 void qe_progress(void) { qe_now.spins = 0; }
 
+/* A thread that does so again and again may be waiting, in a loop of atomics, say. */
 void qe_give_way(qe_thread *t) {
-    if (qe_cfg.schedule == QE_FIFO || qe_random(8) != 0) return;
-    yield(t);
+    if (++ways_given % PATIENCE == 0)
+        qe_spin(t, NULL);
+    else if (qe_cfg.schedule != QE_FIFO && qe_random(8) == 0)
+        yield(t);
 }
 
 void qe_poll(qe_thread *t, const qe_site *site) { qe_spin(t, site); }

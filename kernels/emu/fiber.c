@@ -12,11 +12,8 @@
 #if defined(__SANITIZE_ADDRESS__)
 #include <sanitizer/asan_interface.h>
 #include <sanitizer/common_interface_defs.h>
-enum { STACK_BYTES = 256 << 10 };
-#else
-enum { STACK_BYTES = 64 << 10 };
 #endif
-enum { GUARD_BYTES = 4096, COLOURS = 16, COLOUR_BYTES = 256 };
+enum { STACK_BYTES = 256 << 10, GUARD_BYTES = 4096, COLOURS = 16, COLOUR_BYTES = 256 };
 
 /* void qe_fiber_swap(void **save, void *to): pushes the kept registers, stores the stack pointer
  * in *save, continues on `to`. */

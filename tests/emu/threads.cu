@@ -142,6 +142,15 @@ static __global__ void k_grid_barrier(const uint32_t *, uint32_t *out, int n) {
     out[1 + blockIdx.x * blockDim.x + threadIdx.x] = seen;
 }
 
+/* Lane 31 waits in a loop of atomics for lane 0 of the next warp. */
+static __global__ void k_atomics(const uint32_t *, uint32_t *out, int) {
+    if (threadIdx.x == 31) {
+        while (atomicAdd(&out[0], 0u) == 0) {}
+        out[1] = 9;
+    }
+    if (threadIdx.x == 32) atomicExch(&out[0], 1u);
+}
+
 /* Lane 0 waits for lane 1 of its own warp. */
 static __global__ void k_lanes(const uint32_t *, uint32_t *out, int) {
     if (threadIdx.x == 0) {
@@ -247,6 +256,7 @@ static const struct {
     {"cluster", k_cluster},
     {"grid_barrier", k_grid_barrier},
     {"lanes", k_lanes},
+    {"atomics", k_atomics},
     {"divergent", k_divergent},
     {"counts", k_counts},
     {"nobody_waits", k_nobody_waits},
