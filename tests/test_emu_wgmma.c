@@ -16,7 +16,7 @@
 
 static const qe_site here = {"body.cu", 1, "wgmma"}, barrier = {"body.cu", 2, "bar"};
 
-enum { M = 64, MAX_N = 256, MAX_K = 64, TILE = 65536 };
+enum { M = 64, MAX_N = 256, MAX_K = 128, TILE = 65536 };
 
 /* One operand: `rows` along M or N, all of k. */
 typedef struct operand {

@@ -27,8 +27,15 @@ void qe_agent_start(qe_agent *a, qe_thread *t, bool generic) {
     own->epoch = qe_epoch_next();
 }
 
+/* Whatever changes what t can tell gives it a new epoch, or is learned from somebody. */
 void qe_agent_join(qe_agent *a, qe_thread *t) {
-    if (a->id && t->check) qe_clock_release(a->clock, t);
+    struct qe_thread_check *k = t->check;
+    if (!a->id || !k) return;
+    if (k->joined == a->epoch && k->joined_at == k->clock.epoch && !k->learned) return;
+    qe_clock_release(a->clock, t);
+    k->joined = a->epoch;
+    k->joined_at = k->clock.epoch;
+    k->learned = false;
 }
 
 void qe_agent_complete(qe_agent *a, qe_sync *s) {
@@ -40,6 +47,7 @@ void qe_agent_complete(qe_agent *a, qe_sync *s) {
 void qe_agent_waited(qe_agent *a, qe_thread *t) {
     struct qe_thread_check *k = t->check;
     if (!a->id || !k) return;
+    k->learned = true;
     if (a->id == k->clock.id + QE_FIRST_COPIES) {
         if (k->clock.copies >= a->epoch) return;
         k->clock.copies = a->epoch;

@@ -204,6 +204,7 @@ void qe_clock_release(qe_clock *c, qe_thread *t) {
 
 void qe_clock_acquire(const qe_clock *c, qe_thread *t) {
     struct qe_thread_check *k = t->check;
+    k->learned = true;
     qe_tree_join(&k->clock.visible, c->visible);
     if (k->clock.known == c->known) return;
     qe_tree_join(&k->clock.known, c->known);

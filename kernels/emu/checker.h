@@ -78,6 +78,8 @@ struct qe_thread_check {
     uint32_t floor;                      /* all threads of its block are known up to here */
     uint32_t launch_first, shared_first; /* epochs up to here are out of date */
     bool new_copies, new_fence;          /* own entries the trees may not have */
+    bool learned;                        /* from others, since it joined an operation */
+    uint32_t joined, joined_at;          /* the operation's epoch, the own one since then */
     bool has_fence;                      /* any of the pointers below is set */
     qe_clock *released[2], *acquired[2]; /* by fences: inside the cluster, beyond it */
 };
