@@ -36,7 +36,9 @@ static qn_status begin(const qn_program *p) {
 /* Work that is enqueued fails later than the call that asked for it. */
 static qn_status blame(const qn_program *p, qn_status s) {
     if (s != QN_ERR_DEVICE || !p->row->separate || p->stepwise) return s;
-    return qn_fail_prefix(s, "in program %s or before it", qn_program_name(p));
+    bool told = strstr(qn_error_message(), "QUERN_SYNC") != NULL;
+    return qn_fail_prefix(s, "in program %s or before it%s", qn_program_name(p),
+                          told ? "" : " (QUERN_SYNC=1 names the op)");
 }
 
 static qn_status run_call(const qn_program *p, int i) {

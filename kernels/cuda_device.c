@@ -11,7 +11,7 @@
 #include <cuda_runtime_api.h>
 #include <stdio.h>
 
-enum { DEVICE = 0, OLDEST = 80 };
+enum { DEVICE = 0, OLDEST = 8 };
 
 /* Errors that a kernel makes, and that every later call returns until the process ends. */
 static bool is_kernels(cudaError_t e) {
@@ -48,15 +48,11 @@ int qn_cuda_device_count(void) {
     return 0;
 }
 
-static int attribute(enum cudaDeviceAttr which) {
-    int value = 0;
-    if (cudaDeviceGetAttribute(&value, which, DEVICE) != cudaSuccess) return 0;
-    return value;
-}
-
-static int capability(void) {
-    return 10 * attribute(cudaDevAttrComputeCapabilityMajor) +
-           attribute(cudaDevAttrComputeCapabilityMinor);
+static qn_status capability(int *major, int *minor) {
+    cudaError_t e = cudaDeviceGetAttribute(major, cudaDevAttrComputeCapabilityMajor, DEVICE);
+    if (e == cudaSuccess)
+        e = cudaDeviceGetAttribute(minor, cudaDevAttrComputeCapabilityMinor, DEVICE);
+    return check(e, "asking what the GPU is");
 }
 
 static qn_status open_device(void) {
@@ -76,11 +72,12 @@ static qn_status open_device(void) {
         return qn_fail(QN_ERR_DEVICE, "CUDA: there is a driver, but no GPU is visible to it");
     }
     QN_TRY(check(e, "looking for GPUs"));
-    int found = capability();
-    if (found < OLDEST) {
+    int major, minor;
+    QN_TRY(capability(&major, &minor));
+    if (major < OLDEST) {
         return qn_fail(QN_ERR_DEVICE,
-                       "CUDA: the GPU has compute capability %d.%d, Quern needs 8.0 or newer",
-                       found / 10, found % 10);
+                       "CUDA: the GPU has compute capability %d.%d, Quern needs %d.0 or newer",
+                       major, minor, OLDEST);
     }
     return check(cudaSetDevice(DEVICE), "starting the GPU");
 }

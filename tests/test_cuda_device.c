@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 static void need_cuda(void) {
     if (qn_cuda_usable()) return;
@@ -181,6 +182,61 @@ static void test_a_missing_kernel_is_named(void **state) {
     assert_int_equal(qn_program_bind(p, QN_CPU, pool), QN_ERR_INTERNAL); /* planned for CUDA */
     qn_program_free(p);
     qn_arena_free(pool);
+}
+
+/* ---- errors of kernels ----------------------------------------------------------------------- */
+
+/* In a process of its own, because the device is lost: a program reads floats at an odd address. Prints
+ * the errors of waiting for it, and of the next use of the device. */
+static int child(void) {
+    qn_arena *pool, *given;
+    qn_program *p;
+    qn_tape *t;
+    qn_tape_options o = {.name = "faulty", .device = QN_CUDA};
+    qn_assert_ok(qn_tape_create(&o, &t));
+    qn_assert_ok(qn_arena_create_on(QN_CUDA, "given", 4096, &given));
+    qn_tensor x = qn_tensor_make((char *)qn_arena_base(given) + 2, QN_F32, QN_SHAPE(N));
+    qn_value *in = qn_tape_given(t, "x", QN_CLASS_INPUT, &x, false);
+    qn_tape_scope_push(t, "blocks.7");
+    assert_non_null(qn_tape_keep(t, qn_reduce(t, in, QN_SUM, QN_ALL_AXES, false), "sum"));
+    qn_tape_scope_pop(t);
+    qn_assert_ok(qn_program_create(t, &p));
+    qn_assert_ok(qn_arena_create_on(QN_CUDA, "pool", qn_program_pool_bytes(p) + 1, &pool));
+    qn_assert_ok(qn_program_bind(p, QN_CUDA, pool));
+    qn_status s = qn_program_replay(p);
+    if (s == QN_OK) s = qn_device_get(QN_CUDA)->synchronize(NULL);
+    printf("%s %s\n", qn_status_name(s), qn_error_message());
+    s = qn_arena_create_on(QN_CUDA, "next", 64, &given);
+    printf("%s %s\n", qn_status_name(s), qn_error_message());
+    return 0;
+}
+
+static void run_child(const char *stepwise, char *out, size_t size) {
+    char path[4096], command[4300];
+    ssize_t n = readlink("/proc/self/exe", path, sizeof path - 1);
+    assert_true(n > 0);
+    path[n] = '\0';
+    /* QUERN_EMU is the emulated device's: without its checker nobody would notice. */
+    snprintf(command, sizeof command, "QUERN_EMU=watch=check QUERN_SYNC=%s '%s' child 2>/dev/null",
+             stepwise, path);
+    FILE *f = popen(command, "r");
+    assert_non_null(f);
+    out[fread(out, 1, size - 1, f)] = '\0';
+    pclose(f);
+}
+
+static void test_a_failing_kernel_is_told_once_and_named(void **state) {
+    (void)state;
+    need_cuda();
+    char plain[2048], stepwise[2048];
+    run_child("0", plain, sizeof plain);
+    run_child("1", stepwise, sizeof stepwise);
+    const char *next = strchr(plain, '\n');
+    if (strncmp(plain, "ERR_DEVICE ", 11) != 0 || !next) fail_msg("the child said: %s", plain);
+    assert_non_null(strstr(plain, "QUERN_SYNC=1 names "));
+    if (strncmp(next, "\nERR_DEVICE CUDA: ", 18) != 0) fail_msg("the child said: %s", plain);
+    const char *named = "ERR_DEVICE blocks.7: reduce: CUDA";
+    if (strncmp(stepwise, named, strlen(named)) != 0) fail_msg("the child said: %s", stepwise);
 }
 
 /* ---- training -------------------------------------------------------------------------------- */
@@ -422,13 +478,15 @@ static void test_state_moves_between_devices(void **state) {
     }
 }
 
-int main(void) {
+int main(int argc, char **argv) {
+    if (argc == 2 && strcmp(argv[1], "child") == 0) return child();
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_names),
         cmocka_unit_test(test_memory),
         cmocka_unit_test(test_a_graph_gives_the_same_bits),
         cmocka_unit_test(test_checked_and_timed),
         cmocka_unit_test(test_a_missing_kernel_is_named),
+        cmocka_unit_test(test_a_failing_kernel_is_told_once_and_named),
         cmocka_unit_test(test_training_follows_the_cpu),
         cmocka_unit_test(test_bad_steps_end_as_on_the_cpu),
         cmocka_unit_test(test_what_was_blocked_is_done_over),
