@@ -249,7 +249,7 @@ static const char *emit_nothing(ptx_writer *w, const ptx_match *m) {
 }
 
 #define ORDER       "O:relaxed|acquire|release|acq_rel? P:cta|cluster|gpu|sys?"
-#define WHERE "Z:global|shared|shared::cta|shared::cluster? cta|cluster|gpu|sys?"
+#define WHERE       "Z:global|shared|shared::cta|shared::cluster? cta|cluster|gpu|sys?"
 #define ATOMIC      "A:add|min|max|and|or|xor|exch|cas|inc|dec"
 #define ATOMIC_TYPE "T:b16|b32|b64|b128|u32|s32|u64|s64|f32|f64|f16|bf16|f16x2|bf16x2"
 #define LEVEL       "L2::evict_last|L2::evict_normal|L2::evict_first|L2::evict_unchanged"
