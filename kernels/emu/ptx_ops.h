@@ -312,9 +312,19 @@ QE_INLINE uint32_t qe_dp2a_hi(uint32_t a, uint32_t b, qe_part *of_a, qe_part *of
 
 typedef enum qe_rounding { qe_rn, qe_rz, qe_rm, qe_rp, qe_rna } qe_rounding;
 
-QE_INLINE float qe_nan32(float x) { return __builtin_expect(x != x, 0) ? qe_f32(0x7fffffff) : x; }
+QE_INLINE float qe_nan32(float x) {
+    if (__builtin_expect(x != x, 0)) {
+        x = qe_f32(0x7fffffff);
+        __asm__ volatile(""); /* keeps the branch: a select would lengthen every chain of sums */
+    }
+    return x;
+}
 QE_INLINE float qe_ftz(float x) {
-    return __builtin_expect((qe_bits32(x) & 0x7f800000) == 0, 0) ? __builtin_copysignf(0.0f, x) : x;
+    if (__builtin_expect((qe_bits32(x) & 0x7f800000) == 0, 0)) {
+        x = __builtin_copysignf(0.0f, x);
+        __asm__ volatile("");
+    }
+    return x;
 }
 QE_INLINE float qe_sat(float x) { return x > 0.0f ? x < 1.0f ? x : 1.0f : 0.0f; } /* NaN: 0 */
 static inline double qe_sat64(double x) { return x > 0.0 ? x < 1.0 ? x : 1.0 : 0.0; }
