@@ -186,8 +186,8 @@ static void test_a_missing_kernel_is_named(void **state) {
 
 /* ---- errors of kernels ----------------------------------------------------------------------- */
 
-/* In a process of its own, because the device is lost: a program reads floats at an odd address. Prints
- * the errors of waiting for it, and of the next use of the device. */
+/* In a process of its own, because the device is lost: a program reads floats at an odd address.
+ * Prints the errors of waiting for it, and of the next use of the device. */
 static int child(void) {
     qn_arena *pool, *given;
     qn_program *p;
