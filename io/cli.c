@@ -106,7 +106,7 @@ qn_status qn_cli_parse(int argc, char **argv, qn_cli *out) {
             QN_TRY(parse_option(out, argc, argv, &i));
         } else if (out->n_args > 0 && takes_sets(out->verb) && strchr(argv[i], '=')) {
             QN_TRY(add_set(out, argv[i]));
-        } else if (out->n_args == out->verb->max_args || out->n_args == 4) {
+        } else if (out->n_args == out->verb->max_args || out->n_args == QN_CLI_MAX_ARGS) {
             return qn_fail(QN_ERR_USAGE,
                            "quern %s: \"%s\" is one argument too many; usage: quern %s %s",
                            out->verb->name, argv[i], out->verb->name, out->verb->arguments);

@@ -8,7 +8,7 @@
 
 #include "engine/engine.h"
 
-enum { QN_CLI_MAX_OPTIONS = 20, QN_CLI_MAX_SETS = 256 };
+enum { QN_CLI_MAX_OPTIONS = 20, QN_CLI_MAX_SETS = 256, QN_CLI_MAX_ARGS = 16 };
 
 typedef enum qn_cli_kind {
     QN_CLI_FLAG,     /* --json */
@@ -28,7 +28,7 @@ typedef struct qn_cli {
     const struct qn_verb *verb;
     const char *program;
     int n_args; /* positional ones, the verb not included */
-    const char *arg[4];
+    const char *arg[QN_CLI_MAX_ARGS];
     const char *
         value[QN_CLI_MAX_OPTIONS]; /* by option row; NULL = not given, "" = given without a value */
     int n_sets;
@@ -71,6 +71,7 @@ qn_status qn_verb_config(const qn_cli *cli) QN_CHECKED;
 qn_status qn_verb_init(const qn_cli *cli) QN_CHECKED;
 qn_status qn_verb_inspect(const qn_cli *cli) QN_CHECKED;
 qn_status qn_verb_report(const qn_cli *cli) QN_CHECKED;
+qn_status qn_verb_bench(const qn_cli *cli) QN_CHECKED;
 qn_status qn_verb_doctor(const qn_cli *cli) QN_CHECKED;
 qn_status qn_verb_completion(const qn_cli *cli) QN_CHECKED;
 qn_status qn_verb_help(const qn_cli *cli) QN_CHECKED;

@@ -23,10 +23,23 @@ struct dropout_map {
 #pragma unroll
                 for (int e = 0; e < 4; e++) keep(y[0][4 * g + e], x[0][4 * g + e], words.v[e]);
             }
-        } else {
-#pragma unroll 1
+        } else { /* begins inside a block: indices known, so that words stay registers */
+            constexpr int BLOCKS = (V + 6) / 4;
+            const uint32_t shift = (uint32_t)first & 3u;
+            uint32_t word[4 * BLOCKS];
+#pragma unroll
+            for (int g = 0; g < BLOCKS; g++) {
+                qn_u32x4 block = {{0, 0, 0, 0}};
+                if (g == 0 || 4 * g < (int)shift + V)
+                    block = qn_philox(key, (first >> 2) + g, step);
+#pragma unroll
+                for (int e = 0; e < 4; e++) word[4 * g + e] = block.v[e];
+            }
+#pragma unroll
             for (int e = 0; e < V; e++) {
-                keep(y[0][e], x[0][e], qn_random_u32(key, step, first + e));
+                uint32_t low = shift & 1u ? word[e + 1] : word[e];
+                uint32_t high = shift & 1u ? word[e + 3] : word[e + 2];
+                keep(y[0][e], x[0][e], shift & 2u ? high : low);
             }
         }
     }

@@ -251,6 +251,15 @@ doctor() {
 }
 check doctor
 
+benchmarks() {
+    "$QUERN" bench --tiny --device cpu copy layernorm >"$scratch/bench" 2>/dev/null
+    [ "$(grep -cE '^(copy|layernorm) .* GB/s' "$scratch/bench")" -eq 2 ]
+    "$QUERN" bench --tiny --device cpu --json --threads 1 --repeats 3 copy |
+        jq -e '.kernel == "copy" and .median_us > 0 and .repeats == 3 and .error == 0' >/dev/null
+    exits 2 "$QUERN" bench --tiny --device cpu copyy
+}
+check benchmarks
+
 profile() {
     train gpt2 profiled --profile --set train.max_steps=6
     says "$scratch/profiled.err" 'GFLOP/s'
