@@ -13,6 +13,7 @@
 
 #include "tests/emu_bodies.h"
 #include "tests/emu_numbers.h"
+#include "tests/emu/wgmma.h"
 
 static const qe_site here = {"body.cu", 1, "wgmma"}, barrier = {"body.cu", 2, "bar"};
 
@@ -235,6 +236,80 @@ static void test_types_and_registers(void **state) {
         }
 }
 
+/* ---- the instruction, in inline PTX ---------------------------------------------------------- */
+
+/* By form of tests/emu/wgmma.cu. */
+static const struct {
+    qe_mma_type a, b;
+    bool registers, mn_a, mn_b;
+    int sign;
+} forms[] = {{QE_MMA_BF16, QE_MMA_BF16, false, false, false, 1},
+             {QE_MMA_BF16, QE_MMA_BF16, false, true, false, 1},
+             {QE_MMA_BF16, QE_MMA_BF16, false, false, true, 1},
+             {QE_MMA_F16, QE_MMA_F16, false, true, true, -1},
+             {QE_MMA_F16, QE_MMA_F16, false, false, false, -1},
+             {QE_MMA_TF32, QE_MMA_TF32, false, false, false, 1},
+             {QE_MMA_E4M3, QE_MMA_E5M2, false, false, false, 1},
+             {QE_MMA_BF16, QE_MMA_BF16, true, false, true, 1},
+             {QE_MMA_F16, QE_MMA_F16, true, false, false, -1},
+             {QE_MMA_TF32, QE_MMA_TF32, true, false, false, 1},
+             {QE_MMA_E5M2, QE_MMA_E4M3, true, false, false, 1}};
+enum { FORMS = sizeof forms / sizeof *forms, N = 16 };
+
+static void check_form(int form, int swizzle, bool add) {
+    static double a[M][MAX_K], b[N][MAX_K];
+    static unsigned char plain[2][TILE];
+    static _Alignas(16) unsigned char image[2][WGMMA_IMAGE];
+    uint32_t r[128][4];
+    float d[128][N / 2], before[128][N / 2];
+    int k_all = 32 / bytes_of_type(forms[form].a);
+    operand x = {.type = forms[form].a,
+                 .mn_major = forms[form].mn_a,
+                 .swizzle = swizzle,
+                 .rows = M,
+                 .x = a,
+                 .image = plain[0]};
+    operand y = {.type = forms[form].b,
+                 .mn_major = forms[form].mn_b,
+                 .swizzle = swizzle,
+                 .rows = N,
+                 .x = b,
+                 .image = plain[1]};
+    for (int i = 0; i < M * k_all; i++) a[i / k_all][i % k_all] = whole(-3, 3);
+    for (int i = 0; i < N * k_all; i++) b[i / k_all][i % k_all] = whole(-3, 3);
+    for (int i = 0; i < 128 * N / 2; i++) d[i / 8][i % 8] = add ? (float)whole(-99, 99) : NAN;
+    memcpy(before, d, sizeof d);
+    lay_out(&x, k_all);
+    lay_out(&y, k_all);
+    for (uint32_t i = 0; i < WGMMA_IMAGE; i++) {
+        image[0][swizzled(i, swizzle)] = plain[0][i];
+        image[1][swizzled(i, swizzle)] = plain[1][i];
+    }
+    for (int l = 0; l < 128; l++) fragment(&x, 0, l, r[l]);
+    const wgmma_case c = {image[0],          image[1],          r[0], d[0],
+                          descriptor(0, &x), descriptor(0, &y), add};
+    assert_int_equal(wgmma_run(form, &c), 0);
+    for (int l = 0; l < 128; l++)
+        for (int j = 0; j < N / 2; j++) {
+            double want = 0;
+            for (int k = 0; k < k_all; k++) want += a[row_of(l, j)][k] * b[column_of(l, j)][k];
+            want = want * forms[form].sign + (add ? (double)before[l][j] : 0);
+            if (!((double)d[l][j] == want))
+                fail_msg("form %d, swizzle %d, thread %d register %d: found %g, expected %g", form,
+                         swizzle, l, j, (double)d[l][j], want);
+        }
+    const char *text = emu_findings();
+    if (*text) fail_msg("form %d: %s", form, text);
+}
+
+static void test_forms_of_the_instruction(void **state) {
+    (void)state;
+    assert_true(qe_configure("watch=check,quiet=1"));
+    for (int form = 0; form < FORMS; form++)
+        for (int swizzle = 0; swizzle < 4; swizzle++)
+            check_form(form, swizzle, (form + swizzle) % 2);
+}
+
 /* ---- misuse ---------------------------------------------------------------------------------- */
 
 typedef enum mistake {
@@ -348,8 +423,11 @@ static void test_registers(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_operand_layouts),     cmocka_unit_test(test_every_n),
-        cmocka_unit_test(test_types_and_registers), cmocka_unit_test(test_misuse),
+        cmocka_unit_test(test_operand_layouts),
+        cmocka_unit_test(test_every_n),
+        cmocka_unit_test(test_types_and_registers),
+        cmocka_unit_test(test_forms_of_the_instruction),
+        cmocka_unit_test(test_misuse),
         cmocka_unit_test(test_registers),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
