@@ -260,6 +260,47 @@ static void test_misuse(void **state) {
     }
 }
 
+/* ---- the instructions, in PTX ---------------------------------------------------------------- */
+
+static void test_forms_of_the_instructions(void **state) {
+    (void)state;
+    const qe_kernel *k = NULL;
+    for (const qe_module *m = qe_module_first(); m; m = m->next)
+        for (uint32_t i = 0; i < m->n_kernels; i++)
+            if (strcmp(m->kernels[i].name, "mbarrier_forms") == 0) k = &m->kernels[i];
+    assert_non_null(k);
+    for (int mode = 0; mode < MODES; mode++) {
+        assert_true(qe_configure(modes[mode]));
+        struct {
+            uint32_t *result, *source;
+        } x = {qe_memory_alloc(64), qe_memory_alloc(64)};
+        for (uint32_t i = 0; i < 16; i++) x.source[i] = 0x01010101u * (i + 1);
+        qe_check_host_write(x.source, 64);
+        assert_true(qe_run(k, (qe_shape){1, 1, 1}, (qe_shape){1, 1, 1}, (qe_shape){1, 1, 1}, 0,
+                           (const char *)&x));
+        assert_string_equal(emu_findings(), "");
+        const uint32_t want[16] = {4,
+                                   0,
+                                   3,
+                                   1,
+                                   0,
+                                   1,
+                                   3,
+                                   1,
+                                   x.source[0],
+                                   x.source[3],
+                                   x.source[7],
+                                   x.source[8],
+                                   x.source[9] & 0xff,
+                                   0,
+                                   x.source[15],
+                                   x.source[1]};
+        for (int i = 0; i < 16; i++) assert_int_equal(x.result[i], want[i]);
+        qe_memory_free(x.result);
+        qe_memory_free(x.source);
+    }
+}
+
 /* No barrier between the initialisation and the first use. */
 static void hurried(qe_thread *t, char *params) {
     (void)params;
@@ -284,6 +325,7 @@ int main(void) {
         cmocka_unit_test(test_counts),
         cmocka_unit_test(test_remote_arrivals),
         cmocka_unit_test(test_misuse),
+        cmocka_unit_test(test_forms_of_the_instructions),
         cmocka_unit_test(test_use_before_initialisation_is_known),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

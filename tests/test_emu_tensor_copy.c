@@ -12,6 +12,7 @@
 
 #include "tests/emu_bodies.h"
 #include "tests/emu_numbers.h"
+#include "tests/emu/tensor_copy.h"
 
 enum { U8, U16, U32, S32, U64, S64, F16, F32, F64, BF16, TYPES };
 static const uint32_t type_bytes[TYPES] = {1, 2, 4, 4, 8, 8, 2, 4, 8, 2};
@@ -92,12 +93,13 @@ static void test_argument_rules(void **state) {
 
 /* ---- one box --------------------------------------------------------------------------------- */
 
-enum { MAX_BYTES = 16384, GAP = 1024 };
+enum { MAX_BYTES = TENSOR_TILE, GAP = 1024 };
 
 typedef struct box_case {
     encoding e;
     int32_t at[5];
     bool store;
+    bool ptx; /* by tests/emu/tensor_copy.cu, not by copy_box */
     qe_reduce_op reduce;
     _Alignas(64) char map[128];
     uint32_t bytes;        /* of the box */
@@ -135,6 +137,14 @@ static void copy_box(qe_thread *t, char *params) {
 }
 
 static bool run_box(box_case *c) {
+    if (c->ptx) {
+        tensor_case x = {.rank = (int)c->e.rank,
+                         .op = c->store ? (int)c->reduce : -1,
+                         .bytes = c->bytes,
+                         .shared = c->shared};
+        memcpy(x.at, c->at, sizeof x.at);
+        return tensor_copy_run(c->map, &x) == 0;
+    }
     return emu_run(copy_box, (emu_shape){1, 1, 64, MAX_BYTES + GAP + 16}, c);
 }
 
@@ -233,9 +243,9 @@ static void expect_load(void *context, uint32_t number, int64_t offset) {
         memcpy(at, size == 2 ? nan16 : nan32, size);
 }
 
-static void check_load(const encoding *shape, const int32_t *at) {
-    static unsigned char found[MAX_BYTES], want[MAX_BYTES];
-    box_case c = {.e = *shape, .shared = found};
+static void check_load(const encoding *shape, const int32_t *at, bool ptx) {
+    static _Alignas(16) unsigned char found[MAX_BYTES], want[MAX_BYTES];
+    box_case c = {.e = *shape, .shared = found, .ptx = ptx};
     tensor x = make_tensor(&c.e);
     memcpy(c.at, at, sizeof c.at);
     c.bytes = box_bytes(&c.e);
@@ -272,9 +282,9 @@ static void test_loads(void **state) {
             encoding e =
                 random_encoding((int)whole(0, TYPES - 1), rank, (int)whole(0, 3), round % 3 == 0);
             bool floating = e.type == F16 || e.type == BF16 || e.type == F32;
-            e.fill = floating && round % 2;
+            e.fill = floating && round % 4 > 1;
             random_place(&e, at);
-            check_load(&e, at);
+            check_load(&e, at, round % 2);
         }
     }
 }
@@ -346,9 +356,9 @@ static void expect_store(void *context, uint32_t number_in_box, int64_t offset) 
     put_number(type, x->after + offset, to);
 }
 
-static void check_store(const encoding *shape, const int32_t *at, qe_reduce_op reduce) {
-    static unsigned char shared[MAX_BYTES];
-    box_case c = {.e = *shape, .shared = shared, .store = true, .reduce = reduce};
+static void check_store(const encoding *shape, const int32_t *at, qe_reduce_op reduce, bool ptx) {
+    static _Alignas(16) unsigned char shared[MAX_BYTES];
+    box_case c = {.e = *shape, .shared = shared, .store = true, .ptx = ptx, .reduce = reduce};
     tensor x = make_tensor(&c.e);
     uint32_t size = type_bytes[c.e.type];
     bool numbers = reduce != QE_COPY;
@@ -382,7 +392,7 @@ static void test_stores(void **state) {
         encoding e = random_encoding((int)whole(0, TYPES - 1), 1 + (uint32_t)round % 5,
                                      (int)whole(0, 3), round % 3 == 0);
         random_place(&e, at);
-        check_store(&e, at, QE_COPY);
+        check_store(&e, at, QE_COPY, round % 2);
     }
 }
 
@@ -401,7 +411,7 @@ static void test_reductions(void **state) {
             int32_t at[5] = {0};
             encoding e = random_encoding(rows[i].type, 1 + (uint32_t)round % 3, round % 4, false);
             random_place(&e, at);
-            check_store(&e, at, rows[i].op);
+            check_store(&e, at, rows[i].op, round % 2);
         }
 }
 

@@ -151,8 +151,9 @@ static const char *emit_mbarrier_arrive(ptx_writer *w, const ptx_match *m) {
     if (!operand_count(w, state + 1 + expects, state + 2)) return NULL;
     const char *address = ptx_shared_address(w, &o[state]);
     const char *number = n > state + 1 ? u32_value(w, &o[state + 1]) : "1";
-    const char *arrive =
-        ptx_say("qe_mbarrier_arrive(t, a, %s, %s, %s)", expects ? "1" : number, drop, ptx_site(w));
+    const char *arrive = ptx_say("qe_mbarrier_arrive%s(t, a, %s, %s, %s)",
+                                 ptx_has(w, "noComplete") ? "_no_complete" : "",
+                                 expects ? "1" : number, drop, ptx_site(w));
     ptx_text x = {0};
     ptx_add(&x, "{ uint32_t a = %s;", address);
     if (expects) ptx_add(&x, " qe_mbarrier_expect_tx(t, a, %s, %s);", number, ptx_site(w));
@@ -229,6 +230,7 @@ const ptx_rule ptx_rules_async[] = {
      emit_mbarrier_arrive},
     {"mbarrier", "V:arrive|arrive_drop noComplete " SEM " " SHARED " b64", "", NULL,
      emit_mbarrier_arrive},
+    {"mbarrier", "pending_count b64", "=u32 b64", "qe_mbarrier_pending_count($1)", NULL},
     {"mbarrier", "V:test_wait|try_wait parity? " SEM " " SHARED " b64", "", NULL,
      emit_mbarrier_wait},
     {0},
