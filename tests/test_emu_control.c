@@ -177,6 +177,24 @@ static void test_barriers(void **state) {
     qe_memory_free(out);
 }
 
+static void test_ranks(void **state) {
+    enum { THREADS = 64, OWN = 1, UNIFORM = 8, ELECTED = 16, ELECTED_AGAIN = 32, MAPPED = 64 };
+    uint32_t *out = qe_memory_alloc(THREADS * 4 * sizeof *out);
+    (void)state;
+    out[0] = 77;
+    assert_true(launch("ranks", THREADS, 0, &out));
+    for (uint32_t i = 0; i < THREADS; i++) {
+        uint32_t bits = OWN | MAPPED;
+        if (i < WARP) bits |= UNIFORM; /* of the second warp some lanes say yes, some no */
+        if (i % WARP == 0) bits |= ELECTED | ELECTED_AGAIN;
+        assert_int_equal(out[4 * i], 0);
+        assert_int_equal(out[4 * i + 1], 0); /* the elected lane */
+        assert_int_equal(out[4 * i + 3], bits);
+    }
+    assert_int_equal(out[2], 77);
+    qe_memory_free(out);
+}
+
 /* ---- what nvcc makes of functions ------------------------------------------------------------ */
 
 static int fibonacci(int n) { return n < 2 ? n : fibonacci(n - 1) + fibonacci(n - 2); }
@@ -268,12 +286,19 @@ static void test_assert_and_trap(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_loop_and_ranges), cmocka_unit_test(test_sites),
-        cmocka_unit_test(test_branch_table),    cmocka_unit_test(test_scopes),
-        cmocka_unit_test(test_shared_layout),   cmocka_unit_test(test_attributes),
-        cmocka_unit_test(test_symbols),         cmocka_unit_test(test_barriers),
-        cmocka_unit_test(test_calls),           cmocka_unit_test(test_ways),
-        cmocka_unit_test(test_printf),          cmocka_unit_test(test_assert_and_trap),
+        cmocka_unit_test(test_loop_and_ranges),
+        cmocka_unit_test(test_sites),
+        cmocka_unit_test(test_branch_table),
+        cmocka_unit_test(test_scopes),
+        cmocka_unit_test(test_shared_layout),
+        cmocka_unit_test(test_attributes),
+        cmocka_unit_test(test_symbols),
+        cmocka_unit_test(test_barriers),
+        cmocka_unit_test(test_ranks),
+        cmocka_unit_test(test_calls),
+        cmocka_unit_test(test_ways),
+        cmocka_unit_test(test_printf),
+        cmocka_unit_test(test_assert_and_trap),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -92,6 +92,8 @@ static u64 with_signs(const u64 *v, u64 x) {
 }
 static u64 least_xorsign(const u64 *v) { return with_signs(v, chosen(fabsf(A), fabsf(B), 0, 0)); }
 static u64 most_xorsign(const u64 *v) { return with_signs(v, chosen(fabsf(A), fabsf(B), 1, 1)); }
+static u64 max_xorsign(const u64 *v) { return with_signs(v, chosen(fabsf(A), fabsf(B), 1, 0)); }
+static u64 min_nan_xorsign(const u64 *v) { return with_signs(v, chosen(fabsf(A), fabsf(B), 0, 1)); }
 static u64 signed_as(const u64 *v) { return (v[0] & 0x80000000) | (v[1] & 0x7fffffff); }
 static u64 is_finite(const u64 *v) { return (v[0] >> 23 & 255) != 255; }
 static u64 is_infinite(const u64 *v) { return (v[0] & 0x7fffffff) == 0x7f800000; }
@@ -128,6 +130,7 @@ static const emu_definition definitions32[] = {
     {"fma.rn.f32", fma_rn, 0},
     {"fma.rn.ftz.f32", fma_ftz, 0},
     {"fma.rn.sat.f32", fma_sat, 0},
+    {"mad.rn.f32", fma_rn, 0},
     {"div.rn.f32", quotient, 0},
     {"div.full.f32", quotient, 0},
     {"rcp.rn.f32", rcp, 0},
@@ -143,6 +146,8 @@ static const emu_definition definitions32[] = {
     {"max.NaN.f32", most_nan, 0},
     {"min.xorsign.abs.f32", least_xorsign, 0},
     {"max.NaN.xorsign.abs.f32", most_xorsign, 0},
+    {"max.xorsign.abs.f32", max_xorsign, 0},
+    {"min.NaN.xorsign.abs.f32", min_nan_xorsign, 0},
     {"copysign.f32", signed_as, 0},
     {"testp.finite.f32", is_finite, 0},
     {"testp.infinite.f32", is_infinite, 0},
@@ -208,26 +213,25 @@ static u64 sqrt_rz(const u64 *v) { return rounded(v, SQRT, FE_TOWARDZERO); }
 static u64 sqrt_rm(const u64 *v) { return rounded(v, SQRT, FE_DOWNWARD); }
 static u64 sqrt_rp(const u64 *v) { return rounded(v, SQRT, FE_UPWARD); }
 
+static u64 one_by(const u64 *v, int mode) {
+    const u64 quotient_of[3] = {0x3f800000, v[0], 0};
+    return rounded(quotient_of, DIV, mode);
+}
+static u64 rcp_rz(const u64 *v) { return one_by(v, FE_TOWARDZERO); }
+static u64 rcp_rp(const u64 *v) { return one_by(v, FE_UPWARD); }
+
 static const emu_definition definitions_directed[] = {
-    {"add.rz.f32", add_rz, 0},
-    {"add.rm.f32", add_rm, 0},
-    {"add.rp.f32", add_rp, 0},
-    {"sub.rz.f32", sub_rz, 0},
-    {"sub.rm.f32", sub_rm, 0},
-    {"sub.rp.f32", sub_rp, 0},
-    {"mul.rz.f32", mul_rz, 0},
-    {"mul.rm.f32", mul_rm, 0},
-    {"mul.rp.f32", mul_rp, 0},
-    {"fma.rz.f32", fma_rz, 0},
-    {"fma.rm.f32", fma_rm, 0},
-    {"fma.rp.f32", fma_rp, 0},
-    {"div.rz.f32", div_rz, 0},
-    {"div.rm.f32", div_rm, 0},
-    {"div.rp.f32", div_rp, 0},
-    {"sqrt.rz.f32", sqrt_rz, 0},
-    {"sqrt.rm.f32", sqrt_rm, 0},
-    {"sqrt.rp.f32", sqrt_rp, 0},
-    {0},
+    {"mad.rm.f32", fma_rm, 0},   {"rcp.rz.f32", rcp_rz, 0},
+    {"rcp.rp.f32", rcp_rp, 0},   {"add.rz.f32", add_rz, 0},
+    {"add.rm.f32", add_rm, 0},   {"add.rp.f32", add_rp, 0},
+    {"sub.rz.f32", sub_rz, 0},   {"sub.rm.f32", sub_rm, 0},
+    {"sub.rp.f32", sub_rp, 0},   {"mul.rz.f32", mul_rz, 0},
+    {"mul.rm.f32", mul_rm, 0},   {"mul.rp.f32", mul_rp, 0},
+    {"fma.rz.f32", fma_rz, 0},   {"fma.rm.f32", fma_rm, 0},
+    {"fma.rp.f32", fma_rp, 0},   {"div.rz.f32", div_rz, 0},
+    {"div.rm.f32", div_rm, 0},   {"div.rp.f32", div_rp, 0},
+    {"sqrt.rz.f32", sqrt_rz, 0}, {"sqrt.rm.f32", sqrt_rm, 0},
+    {"sqrt.rp.f32", sqrt_rp, 0}, {0},
 };
 
 /* ---- approximations: what the manual allows -------------------------------------------------- */
@@ -307,6 +311,37 @@ static u64 mul64_rp(const u64 *v) { return directed64(v, MUL, 1); }
 static u64 div64_rz(const u64 *v) { return directed64(v, DIV, 0); }
 static u64 div64_rm(const u64 *v) { return directed64(v, DIV, -1); }
 static u64 div64_rp(const u64 *v) { return directed64(v, DIV, 1); }
+static u64 rcp64_rm(const u64 *v) {
+    const u64 quotient_of[2] = {0x3ff0000000000000, v[0]};
+    return directed64(quotient_of, DIV, -1);
+}
+/* a * b + c: the sum of two numbers of at most 106 bits, with what 113 bits lose beside it. */
+static u64 sum64(double a, double b, double c, emu_direction d) {
+    __float128 p = (__float128)a * (__float128)b, q = (__float128)c, s = p + q, of_q = s - p;
+    if (!isfinite(a) || !isfinite(b) || !isfinite(c)) return raw64(fma(a, b, c));
+    __float128 lost = (p - (s - of_q)) + (q - of_q);
+    if (s == 0 && lost == 0) { /* +0 + -0 and x - x: -0 downwards only */
+        bool p_minus = signbit(a) != signbit(b), q_minus = signbit(c) != 0;
+        return raw64((d == EMU_RM ? p_minus || q_minus : p_minus && q_minus) ? -0.0 : 0.0);
+    }
+    bool back = d == EMU_RZ || (d == EMU_RM && s > 0) || (d == EMU_RP && s < 0);
+    return emu_encode(&emu_f64, s, lost, d, back);
+}
+static u64 add64_rz(const u64 *v) { return sum64(1, DA, DB, EMU_RZ); }
+static u64 add64_rm(const u64 *v) { return sum64(1, DA, DB, EMU_RM); }
+static u64 sub64_rp(const u64 *v) { return sum64(1, DA, -DB, EMU_RP); }
+static u64 fma64_rz(const u64 *v) { return sum64(DA, DB, DC, EMU_RZ); }
+static u64 fma64_rp(const u64 *v) { return sum64(DA, DB, DC, EMU_RP); }
+static u64 root64_directed(const u64 *v, int way) { /* -1 down, 1 up */
+    double x = sqrt(DA);
+    if (!(DA > 0) || !isfinite(DA)) return raw64(x);
+    __float128 square = (__float128)x * (__float128)x;
+    if (square > (__float128)DA && way < 0) x = nextafter(x, 0);
+    if (square < (__float128)DA && way > 0) x = nextafter(x, INFINITY);
+    return raw64(x);
+}
+static u64 root64_rz(const u64 *v) { return root64_directed(v, -1); }
+static u64 root64_rp(const u64 *v) { return root64_directed(v, 1); }
 static u64 neg64(const u64 *v) { return v[0] ^ 1ull << 63; }
 static u64 abs64(const u64 *v) { return v[0] & ~(1ull << 63); }
 static u64 extreme64(const u64 *v, int larger) {
@@ -335,6 +370,15 @@ static const emu_definition definitions64[] = {
     {"div.rz.f64", div64_rz, 0},
     {"div.rm.f64", div64_rm, 0},
     {"div.rp.f64", div64_rp, 0},
+    {"mad.rn.f64", fma64, 0},
+    {"add.rz.f64", add64_rz, 0},
+    {"add.rm.f64", add64_rm, 0},
+    {"sub.rp.f64", sub64_rp, 0},
+    {"fma.rz.f64", fma64_rz, 0},
+    {"fma.rp.f64", fma64_rp, 0},
+    {"rcp.rm.f64", rcp64_rm, 0},
+    {"sqrt.rz.f64", root64_rz, 0},
+    {"sqrt.rp.f64", root64_rp, 0},
     {"neg.f64", neg64, 0},
     {"abs.f64", abs64, 0},
     {"min.f64", min64, 0},

@@ -61,6 +61,7 @@ static u64 mul24_lo_s(const u64 *v) { return (u64)(s(v, 0, 24) * s(v, 1, 24)); }
 static u64 mul24_hi_s(const u64 *v) { return (u64)(s(v, 0, 24) * s(v, 1, 24) >> 16); }
 static u64 mul24_lo_u(const u64 *v) { return (u64)(u(v, 0, 24) * u(v, 1, 24)); }
 static u64 mul24_hi_u(const u64 *v) { return (u64)(u(v, 0, 24) * u(v, 1, 24) >> 16); }
+static u64 mad24_hi(const u64 *v) { return mul24_hi_u(v) + v[2]; }
 static u64 mad24(const u64 *v) { return mul24_lo_s(v) + v[2]; }
 static u64 sad_s(const u64 *v) { return (u64)absolute(A - B) + v[2]; }
 static u64 sad_u(const u64 *v) { return (u64)absolute(UA - UB) + v[2]; }
@@ -74,6 +75,7 @@ static u64 min_s(const u64 *v) { return (u64)least(A, B); }
 static u64 min_u(const u64 *v) { return (u64)least(UA, UB); }
 static u64 max_s(const u64 *v) { return (u64)most(A, B); }
 static u64 max_u(const u64 *v) { return (u64)most(UA, UB); }
+static u64 min_relu(const u64 *v) { return (u64)most(0, least(A, B)); }
 static u64 max_relu(const u64 *v) { return (u64)most(0, most(A, B)); }
 static u64 and (const u64 *v) { return v[0] & v[1]; }
 static u64 or (const u64 *v) { return v[0] | v[1]; }
@@ -127,6 +129,7 @@ static const emu_definition definitions32[] = {
     {"mul24.lo.u32", mul24_lo_u, 0},
     {"mul24.hi.u32", mul24_hi_u, 0},
     {"mad24.lo.s32", mad24, 0},
+    {"mad24.hi.u32", mad24_hi, 0},
     {"sad.s32", sad_s, 0},
     {"sad.u32", sad_u, 0},
     {"div.s32", div_s, 0},
@@ -140,6 +143,7 @@ static const emu_definition definitions32[] = {
     {"max.s32", max_s, 0},
     {"max.u32", max_u, 0},
     {"max.relu.s32", max_relu, 0},
+    {"min.relu.s32", min_relu, 0},
     {"and.b32", and, 0},
     {"or.b32", or, 0},
     {"xor.b32", xor, 0},
@@ -233,6 +237,19 @@ static u64 low_and_carry(const u64 *v) {
     uwide sum = (uwide)high_u(v) + v[2] + first_carry(v);
     return v[0] * v[1] + v[2] + (u64)(sum >> 64);
 }
+/* high + c, low + carry; the same in 64 bits, and once more high + carry */
+static u64 high_c32(const u64 *v) { return high(u(v, 0, 32) * u(v, 1, 32), 32) + v[2]; }
+static u64 low_carry32(const u64 *v) {
+    wide sum = (wide)high(u(v, 0, 32) * u(v, 1, 32), 32) + u(v, 2, 32);
+    return v[0] * v[1] + v[2] + (u64)(sum >= two_to(32));
+}
+static u64 high_c64(const u64 *v) { return high_u(v) + v[2]; }
+static u64 carry_of_high(const u64 *v) { return high_u(v) + v[2] < v[2]; }
+static u64 low_carry64(const u64 *v) { return v[0] * v[1] + v[2] + carry_of_high(v); }
+static u64 high_last(const u64 *v) {
+    uwide low = (uwide)(v[0] * v[1]) + v[2] + carry_of_high(v);
+    return high_u(v) + v[2] + (u64)(low >> 64);
+}
 
 static const emu_definition definitions64[] = {
     {"add.s64", add, 0},
@@ -280,6 +297,11 @@ static const emu_definition definitions64[] = {
     {"mad.lo.cc.u64", low_and_c32, 0},
     {"madc.hi.cc.u64", high_and_carry, 0},
     {"madc.lo.u64", low_and_carry, 0},
+    {"mad.hi.cc.u32", high_c32, 0},
+    {"madc.lo.u32", low_carry32, 0},
+    {"mad.hi.cc.u64", high_c64, 0},
+    {"madc.lo.cc.u64", low_carry64, 0},
+    {"madc.hi.u64", high_last, 0},
     {0},
 };
 

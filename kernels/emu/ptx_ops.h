@@ -126,7 +126,7 @@ static inline bool qe_is_global_address(const qe_thread *t, uint64_t p) {
     return !qe_is_shared((const void *)(uintptr_t)p) && !qe_is_local_address(p);
 }
 
-static inline uint32_t qe_sm_count(void) { return qe_cfg.device == 90 ? 132 : 108; }
+static inline uint32_t qe_sm_count(void) { return qe_cfg.sms; }
 static inline uint32_t qe_sm_id(const qe_thread *t) {
     const qe_block *b = t->block;
     return (b->ctaid[0] + b->nctaid[0] * (b->ctaid[1] + b->nctaid[1] * b->ctaid[2])) %

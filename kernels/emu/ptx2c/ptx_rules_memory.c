@@ -242,6 +242,15 @@ static const char *emit_cvta(ptx_writer *w, const ptx_match *m) {
     return ptx_assign(w, &w->line->operands[0], u64, c);
 }
 
+static const char *emit_policy(ptx_writer *w, const ptx_match *m) {
+    (void)m;
+    if (!w->line->n_operands) {
+        ptx_problem(w, "no operands");
+        return NULL;
+    }
+    return ptx_assign(w, &w->line->operands[0], ptx_named("b64"), "0");
+}
+
 static const char *emit_nothing(ptx_writer *w, const ptx_match *m) {
     (void)w;
     (void)m;
@@ -288,9 +297,8 @@ const ptx_rule ptx_rules_memory[] = {
     {"prefetchu", "L1", "", NULL, emit_nothing},
     {"applypriority", "global? L2::evict_normal", "", NULL, emit_nothing},
     {"discard", "global? L2", "", NULL, emit_nothing},
-    {"createpolicy", "fractional " LEVEL " " LEVEL "? b64", "=b64 f32?1.0f", "((void)$1, 0)", NULL},
-    {"createpolicy", "range global? " LEVEL " " LEVEL "? b64", "=b64 u64 u32 u32", "((void)$1, 0)",
-     NULL},
+    {"createpolicy", "fractional " LEVEL " " LEVEL "? b64", "", NULL, emit_policy},
+    {"createpolicy", "range global? " LEVEL " " LEVEL "? b64", "", NULL, emit_policy},
     {"createpolicy", "cvt L2 b64", "=b64 b64", "$1", NULL},
     {0},
 };
