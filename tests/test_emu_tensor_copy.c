@@ -12,7 +12,7 @@
 
 #include "tests/emu_bodies.h"
 #include "tests/emu_numbers.h"
-#include "tests/emu/tensor_copy.h"
+#include "tests/emu/tensor_copy_forms.h"
 
 enum { U8, U16, U32, S32, U64, S64, F16, F32, F64, BF16, TYPES };
 static const uint32_t type_bytes[TYPES] = {1, 2, 4, 4, 8, 8, 2, 4, 8, 2};
@@ -99,7 +99,7 @@ typedef struct box_case {
     encoding e;
     int32_t at[5];
     bool store;
-    bool ptx; /* by tests/emu/tensor_copy.cu, not by copy_box */
+    bool ptx; /* by tests/emu/tensor_copy_forms.cu, not by copy_box */
     qe_reduce_op reduce;
     _Alignas(64) char map[128];
     uint32_t bytes;        /* of the box */

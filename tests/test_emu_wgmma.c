@@ -13,7 +13,7 @@
 
 #include "tests/emu_bodies.h"
 #include "tests/emu_numbers.h"
-#include "tests/emu/wgmma.h"
+#include "tests/emu/wgmma_forms.h"
 
 static const qe_site here = {"body.cu", 1, "wgmma"}, barrier = {"body.cu", 2, "bar"};
 
@@ -238,7 +238,7 @@ static void test_types_and_registers(void **state) {
 
 /* ---- the instruction, in inline PTX ---------------------------------------------------------- */
 
-/* By form of tests/emu/wgmma.cu. */
+/* By form of tests/emu/wgmma_forms.cu. */
 static const struct {
     qe_mma_type a, b;
     bool registers, mn_a, mn_b;

@@ -1,9 +1,9 @@
-/* wgmma.cu — one warpgroup product in each of its forms, as inline PTX. */
+/* wgmma_forms.cu — one warpgroup product in each of its forms, as inline PTX. */
 #include <cuda_runtime.h>
 
 #include <stdint.h>
 
-#include "tests/emu/wgmma.h"
+#include "tests/emu/wgmma_forms.h"
 
 enum { IMAGE = WGMMA_IMAGE };
 

@@ -1,11 +1,11 @@
-/* tensor_copy.cu — tensor copies of every rank, in, out and reducing, as inline PTX. */
+/* tensor_copy_forms.cu — tensor copies of every rank, in, out and reducing, as inline PTX. */
 #include <cuda_runtime.h>
 
 #include <cuda.h>
 #include <stdint.h>
 #include <string.h>
 
-#include "tests/emu/tensor_copy.h"
+#include "tests/emu/tensor_copy_forms.h"
 
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ < 900
 template <int RANK>

@@ -1,4 +1,4 @@
-/* tensor_copy.h — what tests/emu/tensor_copy.cu does: one box of a tensor, in or out. */
+/* tensor_copy_forms.h — what tests/emu/tensor_copy_forms.cu does: one box of a tensor. */
 #ifndef QUERN_TESTS_TENSOR_COPY_H
 #define QUERN_TESTS_TENSOR_COPY_H
 

@@ -1,4 +1,4 @@
-/* wgmma.h — what tests/emu/wgmma.cu computes: D = A B (+ D) for n = 16, one product. */
+/* wgmma_forms.h — what tests/emu/wgmma_forms.cu computes: D = A B (+ D) for n = 16, one product. */
 #ifndef QUERN_TESTS_WGMMA_H
 #define QUERN_TESTS_WGMMA_H
 
