@@ -4,6 +4,8 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
 #include <cmocka.h>
 
 #include <cuda.h>
@@ -93,7 +95,8 @@ static void test_budget(void **state) {
     assert_int_equal(available, 424 << 10);
     assert_int_equal(cudaFree(a), 0);
     assert_int_equal(cudaFree(device(1 << 20)), 0);
-    for (int i = 0; i < 20000; i++) assert_int_equal(cudaFree(device(1 << 20)), 0);
+    configure("memory=128M"); /* and all of it again, more often than there are addresses */
+    for (int i = 0; i < 100; i++) assert_int_equal(cudaFree(device(128 << 20)), 0);
 }
 
 static void test_wrong_memory(void **state) {
@@ -120,6 +123,30 @@ static void test_wrong_memory(void **state) {
     assert_int_equal(cudaFreeHost(host), cudaErrorInvalidValue);
     assert_found(QE_BUG_MEMORY, "cudaFreeHost");
     (void)cudaGetLastError();
+}
+
+/* In a child: it does not survive. */
+static void test_host_touches_device_memory(void **state) {
+    (void)state;
+    char *a = device(64), text[200] = "";
+    int status, ends[2];
+    assert_int_equal(pipe(ends), 0);
+    pid_t child = fork();
+    assert_int_not_equal(child, -1);
+    if (child == 0) {
+        dup2(ends[1], STDERR_FILENO);
+        ((volatile char *)a)[7] = 1;
+        _exit(0);
+    }
+    assert_int_equal(close(ends[1]), 0);
+    assert_true(read(ends[0], text, sizeof text - 1) > 0);
+    assert_int_equal(close(ends[0]), 0);
+    assert_int_equal(waitpid(child, &status, 0), child);
+    assert_true(WIFEXITED(status));
+    assert_int_equal(WEXITSTATUS(status), 86);
+    assert_non_null(strstr(text, "host code touches device memory"));
+    assert_non_null(strstr(text, "offset 7"));
+    assert_int_equal(cudaFree(a), 0);
 }
 
 /* What is queued may find its memory gone when its turn comes. */
@@ -330,6 +357,7 @@ int main(void) {
         cmocka_unit_test_setup_teardown(test_memory, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_budget, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_wrong_memory, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_host_touches_device_memory, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_memory_freed_too_early, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_pointers, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_symbols, set_up, tear_down),

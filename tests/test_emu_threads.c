@@ -249,6 +249,7 @@ static const bug bugs[] = {
     {"reads_absent", 1, 32, 1, 0, 0, QE_BUG_WARP, false, "reads lane 20"},
     {"spin", 2, 64, 1, 0, 0, QE_BUG_LIVELOCK, true, "nothing has moved"},
     {"past_shared", 1, 32, 1, 256, 64, QE_BUG_OOB_SHARED, true, "4 bytes at shared address"},
+    {"wild", 1, 32, 1, 0, 2, QE_BUG_OOB_GLOBAL, true, "at 0x8, where no memory is"},
     {"trap", 2, 32, 1, 0, 0, QE_BUG_TRAP, true, "trap"},
     {"cluster_twice", 2, 32, 2, 0, 0, QE_BUG_BARRIER, true, "arrive twice"},
 };

@@ -71,13 +71,22 @@ bool qe_memory_check(const void *p, size_t bytes, const char *what) {
 
 /* ---- device memory --------------------------------------------------------------------------- */
 
+static void *take(size_t bytes) {
+    qe_fault_open();
+    qe_guard_start();
+    qe_guard_open();
+    void *p = qe_memory_alloc(bytes);
+    qe_guard_close();
+    return p;
+}
+
 cudaError_t cudaMalloc(void **p, size_t bytes) {
     cudaError_t e = qe_enter();
     if (!e) e = qe_capture_forbids();
     if (e) return e;
     *p = NULL;
     if (bytes == 0) return cudaSuccess;
-    *p = qe_memory_alloc(bytes);
+    *p = take(bytes);
     return *p ? cudaSuccess : qe_error(cudaErrorMemoryAllocation);
 }
 
@@ -102,7 +111,7 @@ cudaError_t cudaMallocAsync(void **p, size_t bytes, cudaStream_t stream) {
     const qe_stream *s = qe_stream_of(stream);
     if (!s) return qe_error(cudaErrorInvalidResourceHandle);
     if (s->capture) return qe_capture_spoil(s->capture, cudaErrorNotSupported);
-    *p = bytes ? qe_memory_alloc(bytes) : NULL;
+    *p = bytes ? take(bytes) : NULL;
     return *p || !bytes ? cudaSuccess : qe_error(cudaErrorMemoryAllocation);
 }
 

@@ -79,6 +79,8 @@ static void run_set(const qe_op *op) {
 
 void qe_op_run(qe_op *op) {
     if (qe_enter() != cudaSuccess) return; /* the context is lost: nothing runs any more */
+    bool on_device = op->kind == QE_OP_LAUNCH || op->kind == QE_OP_COPY || op->kind == QE_OP_SET;
+    if (on_device) qe_guard_open();
     switch (op->kind) {
     case QE_OP_LAUNCH: run_launch(op); break;
     case QE_OP_COPY: run_copy(op); break;
@@ -94,4 +96,5 @@ void qe_op_run(qe_op *op) {
     case QE_OP_RECORD:
     case QE_OP_WAIT: break;
     }
+    if (on_device) qe_guard_close();
 }

@@ -8,7 +8,10 @@
 #include <unistd.h>
 
 #define DEFAULTS                                                                                   \
-    { .device = 90, .strict_proxy = true, .memory = (size_t)2 << 30, .sms = 16, .devices = 1 }
+    {                                                                                              \
+        .device = 90, .strict_proxy = true, .memory = (size_t)2 << 30, .sms = 16, .devices = 1,    \
+        .guard = true                                                                              \
+    }
 
 qe_config qe_cfg = DEFAULTS;
 static uint64_t random_state = 1;
@@ -86,9 +89,9 @@ static bool set(qe_config *c, const char *key, const char *value) {
     const struct {
         const char *key;
         const word *words;
-    } rows[] = {{"schedule", schedules}, {"async", times},    {"streams", times},
-                {"watch", watches},      {"device", devices}, {"strict", yes},
-                {"lanes", lanes},        {"bases", bases},    {"quiet", yes}};
+    } rows[] = {{"schedule", schedules}, {"async", times}, {"streams", times}, {"watch", watches},
+                {"device", devices},     {"strict", yes},  {"lanes", lanes},   {"bases", bases},
+                {"quiet", yes},          {"guard", yes}};
     int v = 0;
     size_t row = 0, n = sizeof rows / sizeof rows[0];
     while (row < n && strcmp(rows[row].key, key) != 0) row++;
@@ -103,7 +106,8 @@ static bool set(qe_config *c, const char *key, const char *value) {
     case 5: c->strict_proxy = v; break;
     case 6: c->free_lanes = v; break;
     case 7: c->random_bases = v; break;
-    default: c->quiet = v; break;
+    case 8: c->quiet = v; break;
+    default: c->guard = v; break;
     }
     return true;
 }

@@ -257,6 +257,7 @@ bool qe_run(const qe_kernel *k, qe_shape grid, qe_shape block, qe_shape cluster,
         return false;
     }
     qe_memory_open();
+    qe_fault_open();
     qe_fiber_reset(STACK_SPARE + k->local_bytes);
     qe_queue_clear();
     qe_launch_now = &l;

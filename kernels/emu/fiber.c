@@ -13,7 +13,7 @@
 #include <sanitizer/asan_interface.h>
 #include <sanitizer/common_interface_defs.h>
 #endif
-enum { STACK_BYTES = 256 << 10, GUARD_BYTES = 4096, COLOURS = 16, COLOUR_BYTES = 256 };
+enum { STACK_BYTES = 256 << 10, COLOURS = 16, COLOUR_BYTES = 256 };
 
 /* void qe_fiber_swap(void **save, void *to): pushes the kept registers, stores the stack pointer
  * in *save, continues on `to`. */
@@ -139,18 +139,18 @@ static void start_afresh(qe_fiber *f, uint32_t colour) {
 static qe_fiber *make(void) {
     qe_fiber *f = calloc(1, sizeof *f);
     if (!f) return NULL;
-    char *p = mmap(NULL, stack_bytes + GUARD_BYTES, PROT_READ | PROT_WRITE,
+    char *p = mmap(NULL, stack_bytes + QE_STACK_GUARD, PROT_READ | PROT_WRITE,
                    MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (p == MAP_FAILED) {
         free(f);
         return NULL;
     }
-    if (mprotect(p, GUARD_BYTES, PROT_NONE) != 0) {
-        munmap(p, stack_bytes + GUARD_BYTES);
+    if (mprotect(p, QE_STACK_GUARD, PROT_NONE) != 0) {
+        munmap(p, stack_bytes + QE_STACK_GUARD);
         free(f);
         return NULL;
     }
-    f->stack = p + GUARD_BYTES;
+    f->stack = p + QE_STACK_GUARD;
     f->bytes = stack_bytes;
     f->next_of_all = all;
     all = f;
@@ -195,7 +195,7 @@ void qe_fiber_reset(size_t bytes) {
         while (all) {
             qe_fiber *f = all;
             all = f->next_of_all;
-            munmap(f->stack - GUARD_BYTES, f->bytes + GUARD_BYTES);
+            munmap(f->stack - QE_STACK_GUARD, f->bytes + QE_STACK_GUARD);
             free(f);
         }
     }

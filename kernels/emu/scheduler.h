@@ -16,6 +16,8 @@ typedef struct qe_fiber {
     struct qe_fiber *next, *next_of_all;
 } qe_fiber;
 
+enum { QE_STACK_GUARD = 4096 };
+
 /* A fiber that will run qe_fiber_main when it is first switched to; NULL: no memory. */
 qe_fiber *qe_fiber_take(void);
 void qe_fiber_switch(qe_fiber *to);
@@ -68,6 +70,16 @@ void qe_random_seed(uint64_t seed);
 void qe_memory_open(void); /* reserves the stretches, once */
 size_t qe_memory_used(void);
 void qe_memory_free_all(void);
+
+/* ---- faults (emu_fault.c) -------------------------------------------------------------------- */
+
+void qe_fault_open(void); /* faults are findings from now on */
+/* From qe_guard_start on device memory is closed to the host, except between open and close. */
+void qe_guard_start(void);
+void qe_guard_open(void);
+void qe_guard_close(void);
+
+/* ---- device profiles ------------------------------------------------------------------------- */
 
 typedef struct qe_profile {
     int compute; /* 90 for 9.0 */

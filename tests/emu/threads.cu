@@ -228,6 +228,10 @@ static __global__ void k_past_shared(const uint32_t *in, uint32_t *out, int n) {
     out[threadIdx.x] = s[threadIdx.x];
 }
 
+static __global__ void k_wild(const uint32_t *, uint32_t *out, int n) {
+    out[0] = *(const volatile uint32_t *)(uintptr_t)(n * 4);
+}
+
 static __global__ void k_trap(const uint32_t *, uint32_t *, int) {
     if (threadIdx.x == 3) asm volatile("trap;");
 }
@@ -267,6 +271,7 @@ static const struct {
     {"reads_absent", k_reads_absent},
     {"spin", k_spin},
     {"past_shared", k_past_shared},
+    {"wild", k_wild},
     {"trap", k_trap},
     {"cluster_twice", k_cluster_twice},
 };
