@@ -256,19 +256,21 @@ static u64 rcp64(const u64 *v) { return raw64(1 / f64(v, 0)); }
 static u64 rsqrt64(const u64 *v) { return raw64(1 / sqrt(f64(v, 0))); }
 
 static const emu_definition definitions_approx[] = {
-    {"rcp.approx.f32", rcp, 0x1p-23},         /* 1 ulp */
-    {"rcp.approx.ftz.f32", rcp_ftz, 0x1p-23}, /* 1 ulp */
-    {"rsqrt.approx.f32", rsqrt, 0x1.6p-23},   /* 2^-22.9 relative */
-    {"sqrt.approx.f32", root, 0x1p-23},       /* 2^-23 */
-    {"ex2.approx.f32", ex2, 0x1p-22},         /* 2^-22.5 + the rounding here */
-    {"ex2.approx.ftz.f32", ex2_ftz, 0x1p-22}, /* as before */
-    {"lg2.approx.f32", lg2, 0x1p-22},         /* 2^-22 */
-    {"sin.approx.f32", sine, 0x1p-20},        /* 2^-20.5 absolute on the GPU */
-    {"cos.approx.f32", cosine, 0x1p-20},      /* as before */
-    {"tanh.approx.f32", tangent, 0x1p-10},    /* 2^-11 */
-    {"div.approx.f32", div_approx, 0x1p-22},  /* 2 ulp */
-    {"rcp.approx.ftz.f64", rcp64, 0x1p-20},   /* 20 bits of mantissa */
-    {"rsqrt.approx.f64", rsqrt64, 0x1p-40},   {0},
+    {"rcp.approx.f32", rcp, 0x1p-23},           /* 1 ulp */
+    {"rcp.approx.ftz.f32", rcp_ftz, 0x1p-23},   /* 1 ulp */
+    {"rsqrt.approx.f32", rsqrt, 0x1.6p-23},     /* 2^-22.9 relative */
+    {"sqrt.approx.f32", root, 0x1p-23},         /* 2^-23 */
+    {"ex2.approx.f32", ex2, 0x1p-22},           /* 2^-22.5 + the rounding here */
+    {"ex2.approx.ftz.f32", ex2_ftz, 0x1p-22},   /* as before */
+    {"lg2.approx.f32", lg2, 0x1p-22},           /* 2^-22 */
+    {"sin.approx.f32", sine, 0x1p-20},          /* 2^-20.5 absolute on the GPU */
+    {"cos.approx.f32", cosine, 0x1p-20},        /* as before */
+    {"tanh.approx.f32", tangent, 0x1p-10},      /* 2^-11 */
+    {"div.approx.f32", div_approx, 0x1p-22},    /* 2 ulp */
+    {"rcp.approx.ftz.f64", rcp64, 0x1p-20},     /* 20 bits of mantissa */
+    {"rsqrt.approx.f64", rsqrt64, 0x1p-40},     /* far within f32's half unit */
+    {"rsqrt.approx.ftz.f64", rsqrt64, 0x1p-20}, /* 20 bits of mantissa */
+    {0},
 };
 
 /* ---- f64 ------------------------------------------------------------------------------------- */
