@@ -417,11 +417,13 @@ static void test_reductions(void **state) {
 
 /* ---- misuse ---------------------------------------------------------------------------------- */
 
-static const char *misuse(uint32_t more, int rank, qe_reduce_op reduce, bool store, bool spoil) {
+static const char *misuse(uint32_t more, int rank, qe_reduce_op reduce, bool store, bool spoil,
+                          uint32_t inner) {
     static unsigned char shared[MAX_BYTES];
     box_case c = {
         .e = good, .shared = shared, .store = store, .reduce = reduce, .wrong_expectation = more};
     tensor x = make_tensor(&c.e);
+    c.e.box[0] = inner;
     c.bytes = box_bytes(&c.e);
     assert_int_equal(encode_map(c.map, &c.e, x.memory), 0);
     if (spoil) memset(c.map, 0, 8);
@@ -434,13 +436,15 @@ static const char *misuse(uint32_t more, int rank, qe_reduce_op reduce, bool sto
 static void test_misuse(void **state) {
     (void)state;
     assert_true(qe_configure("watch=check,quiet=1,async=eager,schedule=fifo"));
-    const char *text = misuse(16, 2, QE_COPY, false, false);
+    const char *text = misuse(16, 2, QE_COPY, false, false, 64);
     assert_non_null(strstr(text, "deadlock"));
     assert_non_null(strstr(text, "64 threads"));
     assert_non_null(strstr(text, "waiting parity 0, phase parity 0, pending 0 of 1, tx-count 16"));
-    assert_non_null(strstr(misuse(0, 3, QE_COPY, false, false), "map of rank 2, expected 3"));
-    assert_non_null(strstr(misuse(0, 2, QE_COPY, false, true), "is not a tensor map"));
-    assert_non_null(strstr(misuse(0, 2, QE_INC, true, false), "no such reduction"));
+    assert_non_null(strstr(misuse(0, 3, QE_COPY, false, false, 64), "map of rank 2, expected 3"));
+    assert_non_null(strstr(misuse(0, 2, QE_COPY, false, true, 64), "is not a tensor map"));
+    assert_non_null(strstr(misuse(0, 2, QE_INC, true, false, 64), "no such reduction"));
+    text = misuse(0, 2, QE_COPY, true, false, 32);
+    assert_non_null(strstr(text, "rows of 64 bytes under a swizzle of 128"));
 }
 
 /* ---- multicast ------------------------------------------------------------------------------- */

@@ -323,7 +323,8 @@ typedef enum mistake {
     BASE_OFFSET,
     OUTSIDE,
     TRANSPOSED_TF32,
-    EARLIER_GROUP_ONLY
+    EARLIER_GROUP_ONLY,
+    NO_FENCE_AFTER_WAIT
 } mistake;
 
 /* Two products in two groups; then the tile is written again. */
@@ -347,9 +348,10 @@ static void mistaken(qe_thread *t, char *params) {
     if (m == OUTSIDE) b = descriptor(base + 10240, &o);
     if (m == DISAGREE && t->linear == 77) b = a;
     for (int i = 0; i < 2; i++) {
-        if (m != NO_FENCE) qe_wgmma_fence(t, &here);
+        if (m != NO_FENCE && (m != NO_FENCE_AFTER_WAIT || i == 0)) qe_wgmma_fence(t, &here);
         qe_wgmma_async(t, &kind, d, NULL, a, b, i, &here);
         qe_wgmma_commit(t, &here);
+        if (m == NO_FENCE_AFTER_WAIT) qe_wgmma_wait(t, 0, &here);
     }
     if (m == EARLIER_GROUP_ONLY) qe_wgmma_wait(t, 1, &here);
     if (m != NO_WAIT && m != WRITE_EARLY && m != EARLIER_GROUP_ONLY) qe_wgmma_wait(t, 0, &here);
@@ -368,6 +370,7 @@ static void test_misuse(void **state) {
         const char *finding;
     } rows[] = {{NONE, true, ""},
                 {NO_FENCE, true, "expected wgmma.fence"},
+                {NO_FENCE_AFTER_WAIT, true, "expected wgmma.fence"},
                 {DISAGREE, false, "disagree"},
                 {NOT_ALL, false, "96 of 128 threads have issued it"},
                 {NO_WAIT, true, "before it has waited for its products"},

@@ -2,10 +2,11 @@
  * global and shared memory.
  *
  * A box lies densely in shared memory, innermost dimension first. The swizzle moves its 16-byte
- * pieces by bits of their shared address, so that readers which swizzle addresses alike agree.
- * What lies outside the tensor is filled by a load (and counts among the bytes that the mbarrier
- * expects) and left out by a store. Interleaved layouts, im2col, packed 4 and 6 bit types, tf32
- * conversion and the swizzle atoms of later devices are refused as not supported.
+ * pieces by bits of their shared address, inside a row, so that readers which swizzle addresses
+ * alike agree. What lies outside the tensor is filled by a load (and counts among the bytes that
+ * the mbarrier expects) and left out by a store. Rows narrower than the swizzle, interleaved
+ * layouts, im2col, packed 4 and 6 bit types, tf32 conversion and the swizzle atoms of later devices
+ * are refused.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -160,10 +161,14 @@ static void set_box(qe_operation *op, qe_thread *t, const void *map, int rank, c
         x->clipped = x->clipped || count_inside(x, i) < x->map.box[i];
     }
     uint32_t aligned = 128u << x->map.swizzle;
-    if ((shared & 0xffffffu) & 127u)
-        qe_report(QE_BUG_MISALIGNED, t, site, NULL,
-                  "tensor copy: shared address 0x%x, expected a multiple of 128", shared);
-    else if (shared & (aligned - 1u))
+    if (shared & 127u)
+        qe_fatal(QE_BUG_MISALIGNED, t, site,
+                 "tensor copy: shared address 0x%x, expected a multiple of 128", shared);
+    if (x->map.swizzle && x->row_bytes != 16u << x->map.swizzle)
+        qe_fatal(QE_BUG_TENSOR, t, site,
+                 "tensor copy: rows of %u bytes under a swizzle of %u are not modelled",
+                 x->row_bytes, 16u << x->map.swizzle);
+    if (shared & (aligned - 1u))
         qe_report(QE_BUG_MISALIGNED, t, site, NULL,
                   "tensor copy: shared address 0x%x, expected a multiple of its swizzle "
                   "pattern's %u bytes",
@@ -186,13 +191,6 @@ static void access_row(qe_agent *agent, qe_block *b, const qe_tensor_box *x, uin
         qe_agent_access(agent, b, b->window + place, end - i, flags | QE_BY_ASYNC, site);
         i = end;
     }
-}
-
-/* The swizzle permutes the pieces of its span: a box of whole spans fills the bytes it would
- * without. */
-static bool is_dense(const qe_tensor_box *x, uint32_t a) {
-    uint32_t span = 16u << x->map.swizzle;
-    return a % span == 0 && x->row_bytes * x->rows % span == 0;
 }
 
 /* ---- loads ----------------------------------------------------------------------------------- */
@@ -240,13 +238,9 @@ static qe_stage load_step(qe_operation *op) {
     for (int k = 0; k < n; k++) {
         qe_block *b = target[k].block;
         uint32_t a = (uint32_t)(target[k].to - b->window);
-        bool dense = is_dense(x, a);
-        if (dense)
-            qe_agent_access(&op->agent, b, target[k].to, op->bytes, QE_WRITE | QE_BY_ASYNC,
-                            op->site);
+        qe_agent_access(&op->agent, b, target[k].to, op->bytes, QE_WRITE | QE_BY_ASYNC, op->site);
         for (uint32_t i = 0; i < x->rows; i++, a += x->row_bytes) {
             row r = row_at(x, i);
-            if (!dense) access_row(&op->agent, b, x, a, 0, x->row_bytes, QE_WRITE, op->site);
             put_row(x, &r, b, a);
         }
         qe_mbarrier_complete_async(b, target[k].word, op->bytes, &op->agent, op->site);
@@ -271,13 +265,12 @@ void qe_tensor_load(qe_thread *t, uint32_t dst, const void *map, int rank, const
 static void capture(qe_operation *op) {
     const qe_tensor_box *x = op->box;
     uint32_t a = (uint32_t)(op->from - op->block->window);
-    bool whole = !x->clipped && is_dense(x, a);
-    if (whole)
+    if (!x->clipped)
         qe_agent_access(&op->reader, op->block, op->from, op->bytes, QE_READ | QE_BY_ASYNC,
                         op->site);
     char *to = op->captured;
     for (uint32_t i = 0; i < x->rows; i++, a += x->row_bytes, to += x->row_bytes) {
-        if (!whole) {
+        if (x->clipped) {
             row r = row_at(x, i);
             access_row(&op->reader, op->block, x, a, r.from, r.to, QE_READ, op->site);
         }
