@@ -1,6 +1,7 @@
 /* matmul.cu — the CUDA bodies of linear, its gradients and matmul: a call becomes products.
  *
- * Kernels and traffic: matmul_simt.cu, matmul_mma.cu, product.cu, column_sums.cu. One launch a
+ * Kernels and traffic: matmul_simt.cu, matmul_mma.cu, matmul_wgmma.cu, product.cu,
+ * column_sums.cu. One launch a
  * product, two where k is split; the whole epilogue of linear is part of the product.
  */
 #include "kernels/common.cuh"

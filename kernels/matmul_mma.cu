@@ -105,11 +105,6 @@ QN_DEV void load_b(uint32_t (&f)[4], uint32_t tile, int col, int step, int lane)
 
 /* ---- sums to rows ---------------------------------------------------------------------------- */
 
-/* Float offset of column `col` of the tile's row; groups of 8 columns are permuted by the row. */
-template <int TN> QN_DEV int sum_offset(int row, int col) {
-    return row * TN + (((col >> 3) ^ (row & 3)) << 3) + (col & 7);
-}
-
 template <int TM, int TN, int THREADS>
 QN_DEV void emit_tile(const product_args &g, const tile_at &t, const float *sums) {
 #pragma unroll 1

@@ -20,6 +20,7 @@ typedef struct product_args {
     int64_t tiles_m, tiles_n, splits, split_k; /* k of each split but the last */
     int64_t items;                             /* of the batch */
     bool wide_a, wide_b;                       /* 16-byte accesses are legal */
+    bool tensor_out;                           /* the output leaves by tensor stores */
     bool wide_out; /* so are accesses of four elements to all the epilogue touches */
 } product_args;
 
@@ -155,12 +156,24 @@ QN_DEV void emit_four(const product_args &g, const tile_at &t, int64_t row, int6
     store_four(partial + col, z, g.p.n % 4 == 0, count);
 }
 
+/* ---- sums to rows ---------------------------------------------------------------------------- */
+
+/* Float offset in shared memory of column `col` of a row of N sums; groups of 8 columns are
+ * permuted by the row, so that pairs written in accumulator order and fours read along a row both
+ * fall into different banks. */
+template <int N> QN_DEV int sum_offset(int row, int col) {
+    return row * N + (((col >> 3) ^ (row & 3)) << 3) + (col & 7);
+}
+
 /* ---- launchers ------------------------------------------------------------------------------- */
 
 qn_status qni_product_simt(const product_args *g, const qn_tile *tile,
                            cudaStream_t stream) QN_CHECKED;
 qn_status qni_product_mma(const product_args *g, const qn_tile *tile,
                           cudaStream_t stream) QN_CHECKED;
+
+qn_status qni_product_wgmma(const product_args *g, const qn_tile *tile, int sms,
+                            cudaStream_t stream) QN_CHECKED;
 
 /* The error of the launch itself. */
 static inline qn_status product_launched(const char *who) {

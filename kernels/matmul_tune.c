@@ -5,11 +5,18 @@
 
 /* ---- tiles ----------------------------------------------------------------------------------- */
 
+#define RING(stages, m, n, k) ((stages) * ((m) + (n)) * (k)*2)
+/* Four stages, two panels of 16 KB, barriers, and what it takes to begin on 1024 bytes. */
+#define HOPPER(n) (RING(4, 128, n, 64) + 2 * 16384 + 64 + 1024)
+
 static const qn_tile tiles[] = {
-    {"simt 128x128", QN_TIER_SIMT, 128, 128, 8, 2, 256, 0, 2, 0.85},
-    {"simt 64x64", QN_TIER_SIMT, 64, 64, 8, 2, 64, 0, 6, 0.7},
-    {"mma 128x128", QN_TIER_MMA, 128, 128, 32, 4, 256, 4 * (128 + 128) * 32 * 2, 2, 0.8},
-    {"mma 64x64", QN_TIER_MMA, 64, 64, 32, 4, 128, 4 * (64 + 64) * 32 * 2, 4, 0.55},
+    /* name, tier, cluster, m, n, k, stages, threads, shared bytes, blocks, efficiency */
+    {"wgmma 128x256", QN_TIER_WGMMA, 2, 128, 256, 64, 4, 384, HOPPER(256), 1, 0.8},
+    {"wgmma 128x128", QN_TIER_WGMMA, 1, 128, 128, 64, 4, 384, HOPPER(128), 1, 0.7},
+    {"mma 128x128", QN_TIER_MMA, 1, 128, 128, 32, 4, 256, RING(4, 128, 128, 32), 2, 0.8},
+    {"mma 64x64", QN_TIER_MMA, 1, 64, 64, 32, 4, 128, RING(4, 64, 64, 32), 4, 0.55},
+    {"simt 128x128", QN_TIER_SIMT, 1, 128, 128, 8, 2, 256, 0, 2, 0.85},
+    {"simt 64x64", QN_TIER_SIMT, 1, 64, 64, 8, 2, 64, 0, 6, 0.7},
 };
 enum { N_TILES = sizeof tiles / sizeof *tiles };
 
@@ -69,7 +76,13 @@ static const char *rejection(const qn_tile *t, const qn_product *p, const qn_gpu
     if (t->tier == QN_TIER_SIMT && p->dtype != QN_F32) return "for f32";
     if (t->tier != QN_TIER_SIMT && p->dtype != QN_BF16) return "for bf16";
     if (t->tier == QN_TIER_MMA && gpu->major < 8) return "needs compute capability 8.0";
-    if (t->tier == QN_TIER_MMA && t->m > 64 &&
+    if (t->tier == QN_TIER_WGMMA && !(gpu->major == 9 && gpu->minor == 0)) {
+        return "needs compute capability 9.0";
+    }
+    if (t->tier == QN_TIER_WGMMA && p->batch_dims > 0) return "has batch axes";
+    if (t->tier == QN_TIER_WGMMA && p->a_trans && p->b_trans) return "both operands transposed";
+    if (t->tier == QN_TIER_WGMMA && p->k == 0) return "k is 0";
+    if (t->tier != QN_TIER_SIMT && t->m > 64 &&
         !(qn_product_wide(p, false) && qn_product_wide(p, true))) {
         return "needs rows on 16 bytes";
     }
@@ -82,6 +95,7 @@ static const char *rejection(const qn_tile *t, const qn_product *p, const qn_gpu
 /* Dense flops a clock and SM. */
 static double flops_per_clock(const qn_tile *t, const qn_gpu *gpu) {
     if (t->tier == QN_TIER_SIMT) return gpu->major == 8 && gpu->minor == 0 ? 128.0 : 256.0;
+    if (t->tier == QN_TIER_WGMMA) return 4096.0;
     return gpu->minor != 0 && gpu->major == 8 ? 512.0 : 2048.0;
 }
 
@@ -92,7 +106,8 @@ static double model_seconds(const qn_tile *t, const qn_product *p, const qn_gpu 
     int64_t splits, split_k;
     qn_product_split(p, &splits, &split_k);
     double size = p->dtype == QN_BF16 ? 2.0 : 4.0;
-    double blocks = (double)(div_up(p->m, t->m) * div_up(p->n, t->n) * splits * items_of(p));
+    double blocks = (double)(div_up(p->m, t->m * t->cluster) * t->cluster * div_up(p->n, t->n) *
+                             splits * items_of(p));
     int resident = t->blocks;
     if (t->shared_bytes > 0 && resident > gpu->shared_per_sm / t->shared_bytes) {
         resident = gpu->shared_per_sm / t->shared_bytes;
@@ -106,7 +121,7 @@ static double model_seconds(const qn_tile *t, const qn_product *p, const qn_gpu 
     }
     double k = (double)(p->k < split_k ? p->k : split_k);
     double math = 2.0 * t->m * t->n * k / (flops_per_clock(t, gpu) * t->efficiency);
-    double feed = (t->m + t->n) * k * size / L2_BYTES_PER_CLOCK;
+    double feed = (t->m + (double)t->n / t->cluster) * k * size / L2_BYTES_PER_CLOCK;
     double out = (double)t->m * t->n * 4.0 / L2_BYTES_PER_CLOCK;
     double seconds = (rounds * ((math > feed ? math : feed) + out) + FIXED_CLOCKS) / gpu->clock_hz;
     double m = (double)p->m, n = (double)p->n, all_k = (double)p->k;
@@ -117,6 +132,7 @@ static double model_seconds(const qn_tile *t, const qn_product *p, const qn_gpu 
 
 static bool goes_before(const qn_candidate *x, const qn_candidate *y) {
     if (!x->rejected != !y->rejected) return !x->rejected;
+    if (x->tile->tier != y->tile->tier) return x->tile->tier > y->tile->tier;
     return x->seconds < y->seconds;
 }
 

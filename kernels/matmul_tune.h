@@ -3,7 +3,8 @@
  * Host only, no CUDA header. Two decisions, kept apart:
  *   - splits: from the shape alone, because they decide the order of a sum and so its bits;
  *   - the tile: free of that, ranked from the device's attributes by a small model of time. All
- *     tiles of a tier add in the same order, so that another choice never changes a result.
+ *     tiles of a tier add in the same order, so that another choice never changes a result; the
+ *     tier follows from the shape, the alignment and the kind of device.
  */
 #ifndef QN_MATMUL_TUNE_H
 #define QN_MATMUL_TUNE_H
@@ -17,11 +18,13 @@ extern "C" {
 typedef enum qn_tier {
     QN_TIER_SIMT, /* f32, any device */
     QN_TIER_MMA,  /* bf16, sm_80 and later */
+    QN_TIER_WGMMA /* bf16, sm_90a */
 } qn_tier;
 
 typedef struct qn_tile {
     const char *name; /* "mma 128x128" */
     qn_tier tier;
+    int cluster;   /* blocks that share a load, below each other */
     int m, n;      /* of the output, per block */
     int k, stages; /* slice of k at a time, slices in flight */
     int threads;

@@ -104,7 +104,16 @@ static bool is_empty(const qn_product *p) {
     return empty;
 }
 
-static qn_status launch(const qn_product *p, const qn_tile *tile, cudaStream_t stream) {
+static qn_status launch_tile(const product_args *g, const qn_tile *tile, int sms,
+                             cudaStream_t stream) {
+    switch (tile->tier) {
+    case QN_TIER_SIMT: return qni_product_simt(g, tile, stream);
+    case QN_TIER_MMA: return qni_product_mma(g, tile, stream);
+    default: return qni_product_wgmma(g, tile, sms, stream);
+    }
+}
+
+static qn_status launch(const qn_product *p, const qn_tile *tile, int sms, cudaStream_t stream) {
     product_args g = {};
     g.p = *p;
     g.items = 1;
@@ -115,7 +124,7 @@ static qn_status launch(const qn_product *p, const qn_tile *tile, cudaStream_t s
         g.wide_out = g.wide_out && p->c_step[i] % 4 == 0;
     }
     qn_product_split(p, &g.splits, &g.split_k);
-    g.tiles_m = div_up(p->m, tile->m);
+    g.tiles_m = div_up(p->m, tile->m * tile->cluster);
     g.tiles_n = div_up(p->n, tile->n);
     g.wide_a = qn_product_wide(p, false);
     g.wide_b = qn_product_wide(p, true);
@@ -123,8 +132,7 @@ static qn_status launch(const qn_product *p, const qn_tile *tile, cudaStream_t s
         return qn_fail(QN_ERR_SHAPE, "product: %lld blocks, expected fewer than 2^31",
                        (long long)product_blocks(&g));
     }
-    QN_TRY(tile->tier == QN_TIER_SIMT ? qni_product_simt(&g, tile, stream)
-                                      : qni_product_mma(&g, tile, stream));
+    QN_TRY(launch_tile(&g, tile, sms, stream));
     return g.splits > 1 ? finish_splits(&g, stream) : QN_OK;
 }
 
@@ -142,7 +150,7 @@ static qn_status run_on(const qn_product *p, const qn_tile *tile, cudaStream_t s
         return qn_fail(QN_ERR_UNSUPPORTED, "product: %s: %s", list[at].tile->name,
                        list[at].rejected);
     }
-    return launch(p, list[at].tile, stream);
+    return launch(p, list[at].tile, gpu.sms, stream);
 }
 
 qn_status qn_cuda_product(const qn_product *p, void *stream) {

@@ -6,6 +6,7 @@
 #include <string.h>
 
 static const qn_gpu a100 = {8, 0, 108, 163 << 10, 164 << 10, 1.41e9, 1.55e12};
+static const qn_gpu h200 = {9, 0, 132, 227 << 10, 228 << 10, 1.98e9, 4.8e12};
 static const qn_gpu small = {8, 9, 24, 99 << 10, 100 << 10, 2.4e9, 2.7e11};
 static const qn_gpu old = {7, 5, 40, 64 << 10, 64 << 10, 1.6e9, 3.2e11};
 
@@ -78,6 +79,17 @@ static void rejections(void **state) {
     assert_string_equal(reason(&p, &a100, "mma 64x64"), "for bf16");
     assert_string_equal(reason(&p, &a100, "simt 128x128"), "");
     assert_string_equal(reason(&p, &old, "simt 128x128"), "");
+    assert_string_equal(reason(&p, &a100, "wgmma 128x256"), "for bf16");
+    p = product(256, 256, 256, QN_BF16);
+    assert_string_equal(reason(&p, &a100, "wgmma 128x256"), "needs compute capability 9.0");
+    assert_string_equal(reason(&p, &h200, "wgmma 128x256"), "");
+    p.batch_dims = 1;
+    assert_string_equal(reason(&p, &h200, "wgmma 128x256"), "has batch axes");
+    p = product(256, 256, 256, QN_BF16);
+    p.a_trans = true;
+    assert_string_equal(reason(&p, &h200, "wgmma 128x256"), "both operands transposed");
+    p = product(256, 256, 0, QN_BF16);
+    assert_string_equal(reason(&p, &h200, "wgmma 128x128"), "k is 0");
     qn_gpu tiny = a100;
     tiny.shared_per_block = 48 << 10;
     p = product(256, 256, 256, QN_BF16);
@@ -103,7 +115,8 @@ static const qn_tile *best(const qn_product *p, const qn_gpu *gpu) {
     int count;
     assert_true(qn_product_candidates(p, gpu, list, &count) > 0);
     for (int i = 1; i < count && !list[i].rejected; i++) {
-        assert_true(list[i].seconds >= list[i - 1].seconds);
+        assert_true(list[i].tile->tier != list[i - 1].tile->tier ||
+                    list[i].seconds >= list[i - 1].seconds);
     }
     return list[0].tile;
 }
@@ -120,6 +133,20 @@ static void ranking(void **state) {
         p = product(16, 4096, 4096, dt ? QN_BF16 : QN_F32);
         assert_int_equal(best(&p, &a100)->m, 64);
     }
+}
+
+/* The tier decides bits: it may depend on the shape and the kind of device, never on the model. */
+static void tier_first(void **state) {
+    (void)state;
+    for (int64_t m = 1; m < 20000; m = m * 5 + 3) {
+        qn_product p = product(m, 512, 512, QN_BF16);
+        assert_int_equal(best(&p, &h200)->tier, QN_TIER_WGMMA);
+        assert_int_equal(best(&p, &a100)->tier, QN_TIER_MMA);
+    }
+    qn_product p = product(16384, 3072, 768, QN_BF16);
+    assert_int_equal(best(&p, &h200)->n, 256);
+    p = product(768, 768, 16384, QN_BF16);
+    assert_int_equal(best(&p, &h200)->n, 128);
 }
 
 static void explanation(void **state) {
@@ -140,7 +167,8 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(splits_cover_k), cmocka_unit_test(splits_fill_a_wave),
         cmocka_unit_test(rejections),     cmocka_unit_test(wide_operands),
-        cmocka_unit_test(ranking),        cmocka_unit_test(explanation),
+        cmocka_unit_test(ranking),        cmocka_unit_test(tier_first),
+        cmocka_unit_test(explanation),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
