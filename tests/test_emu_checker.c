@@ -151,7 +151,8 @@ static void outside_shared(qe_thread *t, char *params) {
 }
 
 /* 0 what the host wrote, 1 what nobody did, 2 what the thread wrote, 3 half of it,
- * 4 shared memory nobody wrote, 5 an update of what nobody wrote */
+ * 4 shared memory nobody wrote, 5 an update of what nobody wrote, 6 a gap in a vector, 7 beside
+ * it */
 static void unwritten(qe_thread *t, char *params) {
     const arguments *a = of(params);
     if (t->linear) return;
@@ -164,6 +165,11 @@ static void unwritten(qe_thread *t, char *params) {
     }
     if (a->variant == 4) get_shared(t, 7);
     if (a->variant == 5) add(t, a->fresh + 3, 1, QE_RELAXED);
+    if (a->variant >= 6) { /* a vector, of which one word is not used */
+        for (int i = 0; i < 3; i++) put(t, a->fresh + i, 1);
+        uint32_t unused = a->variant == 6 ? 0xf000u : 0x0f00u;
+        qe_access(t, a->fresh, 16, QE_READ | unused << QE_UNUSED, &site_load);
+    }
 }
 
 /* ---- blocks ---------------------------------------------------------------------------------- */
@@ -322,6 +328,8 @@ static const one_case cases[] = {
     {"half written", unwritten, 3, QE_BUG_UNINIT_GLOBAL, 1, 1},
     {"shared, nobody wrote", unwritten, 4, QE_BUG_UNINIT_SHARED, 2, 1},
     {"update of nothing", unwritten, 5, QE_BUG_UNINIT_GLOBAL, 1, 1},
+    {"a gap in a vector", unwritten, 6, NOTHING, 1, 1},
+    {"beside a gap", unwritten, 7, QE_BUG_UNINIT_GLOBAL, 1, 1},
     {"blocks apart", blocks, 0, NOTHING, 40, 1},
     {"blocks, same word", blocks, 1, QE_BUG_RACE_GRID, 40, 1},
     {"blocks, atomics", blocks, 2, NOTHING, 40, 1},

@@ -115,29 +115,31 @@ static inline bool meet_quickly(const struct qe_thread_check *k, uint32_t first,
     return true;
 }
 
-/* Bounds and initialisation of bytes m; false: out of bounds. */
+/* Bounds of bytes m and initialisation of those that are used; false: out of bounds. */
 static inline bool check_state(const qe_actor *a, const char *p, uint16_t *state, uint32_t m,
-                               uint32_t bytes) {
+                               uint32_t used, uint32_t bytes) {
     uint32_t now = *state;
     if ((now >> 8 & m) != m) {
         qe_report_state(a, p, bytes, qe_is_shared(p) ? QE_BUG_OOB_SHARED : QE_BUG_OOB_GLOBAL);
         return false;
     }
-    if ((now & m) == m) return true;
+    if ((now & used) == used) return true;
     if (!(a->flags & QE_WRITE) || (a->flags & QE_UPDATE))
         qe_report_state(a, p, bytes, qe_is_shared(p) ? QE_BUG_UNINIT_SHARED : QE_BUG_UNINIT_GLOBAL);
-    *state = (uint16_t)(now | m);
+    *state = (uint16_t)(now | used);
     return true;
 }
 
 static void check_range(const qe_actor *a, const qe_stretch *s, const char *p, uint32_t bytes) {
     size_t at = (size_t)(p - s->low);
+    uint32_t unused = a->flags >> QE_UNUSED; /* of a vector: at most 16 bytes */
     for (uint32_t left = bytes; left;) {
         uint32_t n = (uint32_t)(QE_GRAIN - at % QE_GRAIN);
         if (n > left) n = left;
-        uint32_t m = ((1u << n) - 1) << at % QE_GRAIN;
-        if (!check_state(a, s->low + at, &s->state[at / QE_GRAIN], m, bytes)) return;
-        meet_slots(a, s->low + at, &s->grains[at / QE_GRAIN], m);
+        uint32_t m = ((1u << n) - 1) << at % QE_GRAIN, used = m & ~(unused << at % QE_GRAIN);
+        if (!check_state(a, s->low + at, &s->state[at / QE_GRAIN], m, used, bytes)) return;
+        if (used) meet_slots(a, s->low + at, &s->grains[at / QE_GRAIN], used);
+        unused >>= n;
         at += n;
         left -= n;
     }

@@ -360,8 +360,9 @@ uint32_t qe_shared_address(qe_thread *t, const void *generic, const qe_site *sit
 /* ---- accesses: what generated code calls before a load or store ------------------------------ */
 
 /* UPDATE: reads what it writes (atom, red). UNCOUNTED: the checker sees it, the counters do not
- * (mbarrier words; qe_count_matrix counts the rows of ldmatrix). An ATOMIC access through
- * qe_watched orders nothing: it races with plain accesses only. */
+ * (mbarrier words; qe_count_matrix counts the rows of ldmatrix). From bit UNUSED on, lowest address
+ * first: bytes of a load whose value nobody uses; the compiler widens loads across gaps. An ATOMIC
+ * access through qe_watched orders nothing: it races with plain accesses only. */
 enum {
     QE_READ = 0,
     QE_WRITE = 1,
@@ -371,6 +372,7 @@ enum {
     QE_UNCOUNTED = 16,
     QE_UPDATE = 32
 };
+enum { QE_UNUSED = 16 }; /* the first of 16 bits */
 
 /* Alignment always; the rest when the launch is watched. */
 void qe_watched(qe_thread *t, const void *p, uint32_t bytes, uint32_t flags, const qe_site *site);

@@ -121,7 +121,8 @@ typedef struct ptx_line {             /* an instruction; a label if op is NULL *
     int n_operands;
     ptx_scope *scope;
     int loc;
-    uint32_t at; /* line of the PTX file */
+    uint32_t at;   /* line of the PTX file */
+    uint32_t used; /* a load: bit per byte, 0 = all; the compiler widens loads across gaps */
 } ptx_line;
 
 typedef struct ptx_label {

@@ -10,6 +10,7 @@ typedef struct parser {
     ptx_function *f;
     ptx_scope *scope;
     int loc;
+    uint32_t used_bytes; /* of the next instruction; 0 = all */
 } parser;
 
 static const ptx_token *token(const parser *p) { return &p->m->tokens[p->at]; }
@@ -197,8 +198,18 @@ static void split_opcode(parser *p, ptx_line *l, const char *word) {
     }
 }
 
+/* .pragma "used_bytes_mask N": the next load reads bytes that nobody uses. */
+static void parse_pragma(parser *p) {
+    static const char mask[] = "used_bytes_mask ";
+    for (p->at++; !accept(p, ";"); p->at++)
+        if (token(p)->kind == PTX_STRING && ptx_begins(text(p), mask))
+            p->used_bytes = (uint32_t)strtoul(text(p) + strlen(mask), NULL, 10);
+}
+
 static void parse_instruction(parser *p) {
     ptx_line *l = add_line(p);
+    l->used = p->used_bytes;
+    p->used_bytes = 0;
     size_t from = token(p)->at;
     if (accept(p, "@")) {
         l->guard_not = accept(p, "!");
@@ -259,7 +270,7 @@ static void parse_body(parser *p) { /* after the { */
         } else if (is(p, ".file")) {
             parse_file(p);
         } else if (is(p, ".pragma")) {
-            while (!accept(p, ";")) p->at++;
+            parse_pragma(p);
         } else if (accept(p, ";") || parse_spaced_variable(p, p->scope, false)) {
             continue;
         } else if (token(p)->kind == PTX_WORD && strcmp(next->text, ":") == 0) {

@@ -97,6 +97,9 @@ static const char *emit_load(ptx_writer *w, const ptx_match *m) {
     if (!to) return NULL;
     const ptx_type *type = stored(m->type);
     set_order(m, &a, false);
+    uint32_t all = (uint32_t)((1ull << a.bytes) - 1);
+    if (w->line->used && a.bytes <= 16)
+        a.flags = ptx_say("%s | 0x%xu << QE_UNUSED", a.flags, all & ~w->line->used);
     const char *cast = type->class == PTX_SIGNED ? ptx_say("(%s)", type->c) : "";
     if (n == 1 && !a.order)
         return ptx_assign(w, to, type, ptx_say("%sqe_get%d(%s)", cast, type->bits, checked(w, &a)));
