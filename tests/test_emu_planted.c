@@ -320,10 +320,11 @@ static bool races_name_both_sides(void) {
     for (int i = 0; i < qe_findings(); i++) {
         const char *text = qe_finding_text(i);
         if (strncmp(text, "race", 4) != 0 && strncmp(text, "proxy-race", 10) != 0) continue;
-        if (!strstr(text, "\n    at tests/emu/planted_") ||
-            !strstr(text, "\n    and tests/emu/planted_") || !strstr(text, ") of block (") ||
-            !strstr(text, " thread ("))
-            if (!strstr(text, "an asynchronous operation of block (")) return false;
+        const char *at = strstr(text, "\n    at "), *and = strstr(text, "\n    and ");
+        if (!at || !and || !strstr(and, "tests/emu/planted_")) return false;
+        if (!strstr(at, "tests/emu/planted_") || strstr(at, "tests/emu/planted_") > and)
+            return false;
+        if (!strstr(text, ") thread (") || !strstr(text, " of block (")) return false;
     }
     return true;
 }

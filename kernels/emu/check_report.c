@@ -17,7 +17,8 @@ static uint32_t n_told;
 void qe_report_begin(void) { n_told = 0; }
 
 static bool is_same_line(const qe_site *a, const qe_site *b) {
-    return a == b || (a && b && a->line == b->line && strcmp(a->file, b->file) == 0);
+    return a == b || (a && b && a->line == b->line && a->cu_line == b->cu_line &&
+                      strcmp(a->file, b->file) == 0);
 }
 
 static bool is_news(qe_finding kind, const qe_site *site, const qe_site *other) {

@@ -46,7 +46,9 @@ static size_t add(char *text, size_t at, const char *format, ...) {
 
 static size_t add_site(char *text, size_t at, const char *word, const qe_site *site) {
     if (!site) return at;
-    return add(text, at, "\n    %s %s:%u: %s", word, site->file, site->line, site->ptx);
+    at = add(text, at, "\n    %s %s:%u", word, site->file, site->line);
+    if (site->cu) at = add(text, at, " in %s:%u", site->cu, site->cu_line);
+    return add(text, at, ": %s", site->ptx);
 }
 
 static bool known(qe_finding kind, const qe_site *site, const qe_site *other, const char *text) {

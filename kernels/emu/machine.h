@@ -20,11 +20,14 @@
 
 /* ---- what the translator leaves in each generated file --------------------------------------- */
 
-/* One PTX instruction: its text and the source line it was compiled from. */
+/* One PTX instruction: its text and the source line it was compiled from; of a header's line, also
+ * the line of the .cu that it was inlined into. */
 typedef struct qe_site {
     const char *file;
     uint32_t line;
     const char *ptx;
+    const char *cu; /* NULL: file is the .cu */
+    uint32_t cu_line;
 } qe_site;
 
 /* Instructions that always run together; `runs` of the module counts them. A predicated instruction

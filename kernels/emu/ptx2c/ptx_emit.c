@@ -144,7 +144,10 @@ static void write_instruction(ptx_writer *w) {
     w->site = w->n_sites++;
     w->failed = false;
     ptx_place(w->module, w->function, l, &file, &line);
-    ptx_add(&w->tables, "    {\"%s\", %u, \"%s\"},\n", file, line, ptx_quoted(l->text));
+    uint32_t caller = ptx_caller(w->module, l);
+    ptx_add(&w->tables, "    {\"%s\", %u, \"%s\"", file, line, ptx_quoted(l->text));
+    if (caller) ptx_add(&w->tables, ", \"%s\", %u", w->module->shown, caller);
+    ptx_add(&w->tables, "},\n");
     const char *code = ptx_instruction_code(w);
     ptx_add(&w->body, "#line %u \"%s\"\n", line, file);
     if (alone)

@@ -467,18 +467,34 @@ ptx_function *ptx_function_find(const ptx_module *m, const char *name) {
     return NULL;
 }
 
+/* A .loc's file as the project names it; NULL: not of the project. */
+static const char *project_file(const ptx_module *m, const ptx_loc *l) {
+    const char *path = l->file < m->n_files ? m->files[l->file] : NULL;
+    if (!path || !l->line || !m->root || !ptx_begins(path, m->root)) return NULL;
+    if (!m->root[0] && path[0] == '/') return NULL;
+    return path + strlen(m->root);
+}
+
 /* The nearest line of the project along the inlining of a .loc. */
 static bool project_line(const ptx_module *m, int loc, const char **file, uint32_t *line) {
     for (int i = loc; i >= 0; i = m->locs[i].parent) {
-        const ptx_loc *l = &m->locs[i];
-        const char *path = l->file < m->n_files ? m->files[l->file] : NULL;
-        if (!path || !l->line || !m->root || !ptx_begins(path, m->root)) continue;
-        if (!m->root[0] && path[0] == '/') continue;
-        *file = path + strlen(m->root);
-        *line = l->line;
+        const char *name = project_file(m, &m->locs[i]);
+        if (!name) continue;
+        *file = name;
+        *line = m->locs[i].line;
         return true;
     }
     return false;
+}
+
+uint32_t ptx_caller(const ptx_module *m, const ptx_line *l) {
+    bool in_header = false;
+    for (int i = l->loc; i >= 0; i = m->locs[i].parent) {
+        const char *name = project_file(m, &m->locs[i]);
+        if (name && strcmp(name, m->shown) == 0) return in_header ? m->locs[i].line : 0;
+        if (name) in_header = true;
+    }
+    return 0;
 }
 
 void ptx_place(const ptx_module *m, const ptx_function *f, const ptx_line *l, const char **file,
