@@ -179,7 +179,7 @@ ptx_variable *ptx_variable_find(const ptx_module *m, const ptx_scope *from, cons
  * the instruction before. Of a file without debug information, the line of the PTX. */
 void ptx_place(const ptx_module *m, const ptx_function *f, const ptx_line *l, const char **file,
                uint32_t *line);
-/* The line of the .cu that an instruction of a header was inlined into; 0: of no header, unknown. */
+/* The line of the .cu that an instruction of a header was inlined into; 0: no header, unknown. */
 uint32_t ptx_caller(const ptx_module *m, const ptx_line *l);
 
 /* ---- writing (ptx_emit.c, ptx_value.c) ------------------------------------------------------- */
