@@ -13,6 +13,11 @@
 
 enum { SIMT_THREADS = 256, FWD_QUERIES = 64, FWD_KEYS = 32, BWD_TILE = 32 };
 
+/* The last column of rows of D + 1: vector loads touch it, nothing uses it. */
+template <int D, int ROWS> QN_DEV void clear_padding(float *tile) {
+    if (threadIdx.x < ROWS) tile[threadIdx.x * (D + 1) + D] = 0.0f;
+}
+
 /* rows x D of shared memory, row stride D + 1, from rows first .. of one head; zeros outside. */
 template <int D, int ROWS>
 QN_DEV void load_tile(const attention_args &a, const heads &x, int b, int h, int first, int end,
@@ -22,6 +27,7 @@ QN_DEV void load_tile(const attention_args &a, const heads &x, int b, int h, int
         bool inside = first + r < end && d < a.d;
         tile[r * (D + 1) + d] = inside ? head_row<float>(x, b, first + r, h)[d] : 0.0f;
     }
+    clear_padding<D, ROWS>(tile);
 }
 
 /* s[r][c] = x row (ty * R + r) . y row (tx + 16 c) */
@@ -108,6 +114,7 @@ __global__ void __launch_bounds__(SIMT_THREADS, 2) k_attention_simt_fwd(attentio
 #pragma unroll
     for (int r = 0; r < R; r++) most[r] = -INFINITY;
     load_tile<D, FWD_QUERIES>(a, a.q, b, h, first, a.t, sh.q);
+    clear_padding<FWD_KEYS, FWD_QUERIES>(sh.p);
     for (int at = 0; at < keys; at += FWD_KEYS) {
         load_tile<D, FWD_KEYS>(a, a.k, b, g, at, a.s, sh.k);
         load_tile<D, FWD_KEYS>(a, a.v, b, g, at, a.s, sh.v);
@@ -222,6 +229,8 @@ __global__ void __launch_bounds__(SIMT_THREADS, 2) k_attention_simt_dkv(attentio
     float dk[2][D / 16] = {}, dv[2][D / 16] = {};
     load_tile<D, BWD_TILE>(a, a.k, b, g, key, a.s, sh.k);
     load_tile<D, BWD_TILE>(a, a.v, b, g, key, a.s, sh.v);
+    clear_padding<BWD_TILE, BWD_TILE>(sh.p);
+    clear_padding<BWD_TILE, BWD_TILE>(sh.ds);
     const int begin = query_begin(a, offset, key) / BWD_TILE * BWD_TILE;
     for (int h = g * group; h < (g + 1) * group; h++) {
         for (int query = begin; query < a.t; query += BWD_TILE) {
@@ -252,6 +261,8 @@ __global__ void __launch_bounds__(SIMT_THREADS, 2) k_attention_simt_dq(attention
     float dq[2][D / 16] = {};
     load_tile<D, BWD_TILE>(a, a.q, b, h, query, a.t, sh.q);
     load_tile<D, BWD_TILE>(a, a.d_o, b, h, query, a.t, sh.d_o);
+    clear_padding<BWD_TILE, BWD_TILE>(sh.p);
+    clear_padding<BWD_TILE, BWD_TILE>(sh.ds);
     for (int key = 0; key < keys; key += BWD_TILE) {
         load_tile<D, BWD_TILE>(a, a.k, b, g, key, a.s, sh.k);
         load_tile<D, BWD_TILE>(a, a.v, b, g, key, a.s, sh.v);

@@ -199,25 +199,26 @@ struct scatter_args {
     const pair *sorted;
     const void *dy;
     void *dtable;
-    float *part; /* windows x {first, last} x width */
+    double *part; /* windows x {first, last} x width */
     int64_t n, classes, width, dy_stride, dtable_stride;
     bool adds, dtable_f32;
 };
 
-template <int V> QN_DEV void put_row(const scatter_args &a, uint32_t id, int64_t j, float (&x)[V]) {
+template <int V>
+QN_DEV void put_row(const scatter_args &a, uint32_t id, int64_t j, const double (&sum)[V]) {
     int64_t at = (int64_t)id * a.dtable_stride + j;
-    float old[V];
+    float old[V] = {}, x[V];
     if (a.dtable_f32) {
         float *p = (float *)a.dtable + at;
         if (a.adds) load_run<float, V>(old, p);
 #pragma unroll
-        for (int e = 0; e < V; e++) x[e] += a.adds ? old[e] : 0.0f;
+        for (int e = 0; e < V; e++) x[e] = (float)(sum[e] + (double)old[e]);
         store_run<float, V>(p, x);
     } else {
         bf16 *p = (bf16 *)a.dtable + at;
         if (a.adds) load_run<bf16, V>(old, p);
 #pragma unroll
-        for (int e = 0; e < V; e++) x[e] += a.adds ? old[e] : 0.0f;
+        for (int e = 0; e < V; e++) x[e] = (float)(sum[e] + (double)old[e]);
         store_run<bf16, V>(p, x);
     }
 }
@@ -229,7 +230,7 @@ __global__ void __launch_bounds__(LOOKUP_THREADS) k_embedding_bwd(scatter_args a
     const int64_t end = full < a.n ? full : a.n;
     const int64_t columns = LOOKUP_THREADS * V;
     for (int64_t j = ((int64_t)threadIdx.x) * V; j < a.width; j += columns) {
-        float sum[V] = {};
+        double sum[V] = {};
         int64_t begin = first;
         for (int64_t k = first; k < end; k++) {
             float x[V];
@@ -237,20 +238,22 @@ __global__ void __launch_bounds__(LOOKUP_THREADS) k_embedding_bwd(scatter_args a
             if (p.id < a.classes) {
                 load_run<T, V>(x, (const T *)a.dy + (int64_t)p.row * a.dy_stride + j);
 #pragma unroll
-                for (int e = 0; e < V; e++) sum[e] += x[e];
+                for (int e = 0; e < V; e++) sum[e] += (double)x[e];
             }
             if (k + 1 < end && a.sorted[k + 1].id == p.id) continue;
             bool from_before = begin == first && first > 0 && a.sorted[first - 1].id == p.id;
             bool goes_on = k + 1 == end && end < a.n && a.sorted[end].id == p.id;
             if (from_before || goes_on) {
                 int which = from_before ? 0 : 1;
-                store_run<float, V>(a.part + (window * 2 + which) * a.width + j, sum);
+                double *p = a.part + (window * 2 + which) * a.width + j;
+#pragma unroll
+                for (int e = 0; e < V; e++) p[e] = sum[e];
             } else if (p.id < a.classes) {
                 put_row<V>(a, p.id, j, sum);
             }
             begin = k + 1;
 #pragma unroll
-            for (int e = 0; e < V; e++) sum[e] = 0.0f;
+            for (int e = 0; e < V; e++) sum[e] = 0.0;
         }
     }
 }
@@ -265,12 +268,14 @@ __global__ void __launch_bounds__(LOOKUP_THREADS) k_embedding_parts(scatter_args
     bool begins = a.sorted[first].id != id || first == 0 || a.sorted[first - 1].id != id;
     if (!begins) return;
     for (int64_t j = (int64_t)threadIdx.x * V; j < a.width; j += LOOKUP_THREADS * V) {
-        float sum[V], x[V];
-        load_run<float, V>(sum, a.part + (window * 2 + 1) * a.width + j);
-        for (int64_t w = window + 1; w * WINDOW < a.n && a.sorted[w * WINDOW].id == id; w++) {
-            load_run<float, V>(x, a.part + w * 2 * a.width + j);
+        double sum[V];
+        const double *first_part = a.part + (window * 2 + 1) * a.width + j;
 #pragma unroll
-            for (int e = 0; e < V; e++) sum[e] += x[e];
+        for (int e = 0; e < V; e++) sum[e] = first_part[e];
+        for (int64_t w = window + 1; w * WINDOW < a.n && a.sorted[w * WINDOW].id == id; w++) {
+            const double *part = a.part + w * 2 * a.width + j;
+#pragma unroll
+            for (int e = 0; e < V; e++) sum[e] += part[e];
         }
         put_row<V>(a, id, j, sum);
     }
@@ -289,17 +294,18 @@ __global__ void __launch_bounds__(LOOKUP_THREADS) k_embedding_positions(position
     const int64_t j = (int64_t)blockIdx.y * LOOKUP_THREADS + threadIdx.x, p = blockIdx.x;
     if (j >= a.width) return;
     const int64_t t = p - (a.start ? *a.start : 0);
-    float sum = 0.0f;
+    double sum = 0.0;
     if (t >= 0 && t < a.steps) {
         const T *dy = (const T *)a.dy + t * a.dy_stride + j;
-        for (int64_t b = 0; b < a.samples; b++) sum += to_f32(dy[b * a.steps * a.dy_stride]);
+        for (int64_t b = 0; b < a.samples; b++)
+            sum += (double)to_f32(dy[b * a.steps * a.dy_stride]);
     }
     if (a.out_f32) {
         float *out = (float *)a.out + p * a.out_stride + j;
-        *out = a.adds ? *out + sum : sum;
+        *out = (float)(a.adds ? (double)*out + sum : sum);
     } else {
         bf16 *out = (bf16 *)a.out + p * a.out_stride + j;
-        *out = from_f32<bf16>(a.adds ? to_f32(*out) + sum : sum);
+        *out = from_f32<bf16>((float)(a.adds ? (double)to_f32(*out) + sum : sum));
     }
 }
 
@@ -316,7 +322,7 @@ static scatter_layout layout_of(int64_t n, int64_t width) {
     l.pairs = (size_t)div_up(n * (int64_t)sizeof(pair), 256) * 256;
     l.counts = 2 * l.pairs;
     l.parts = l.counts + (size_t)div_up(RADIX * l.blocks * (int64_t)sizeof(uint32_t), 256) * 256;
-    l.total = l.parts + sizeof(float) * (size_t)(l.windows * 2 * width);
+    l.total = l.parts + sizeof(double) * (size_t)(l.windows * 2 * width);
     return l;
 }
 
@@ -372,7 +378,7 @@ static qn_status run_dtable(const qn_call *c) {
     a.sorted = sort_pairs(c, n, classes, l);
     a.dy = dy->data;
     a.dtable = out->data;
-    a.part = (float *)((char *)c->scratch + l.parts);
+    a.part = (double *)((char *)c->scratch + l.parts);
     a.n = n;
     a.classes = classes;
     a.width = width;

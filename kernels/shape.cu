@@ -6,6 +6,8 @@
  */
 #include "kernels/walk.cuh"
 
+#include <cuda_fp16.h>
+
 struct move_map {
     template <int V>
     QN_DEV_MEMBER void map(float (&y)[1][V], const float (&x)[1][V], int64_t) const {
@@ -36,6 +38,7 @@ QN_DEV double load_any(const void *p, qn_dtype dt, int64_t i) {
     if (is_whole(dt)) return (double)load_whole(p, dt, i);
     return dt == QN_F32   ? (double)((const float *)p)[i]
            : dt == QN_F64 ? ((const double *)p)[i]
+           : dt == QN_F16 ? (double)__half2float(((const __half *)p)[i])
                           : (double)to_f32(((const bf16 *)p)[i]);
 }
 QN_DEV void store_any(void *p, qn_dtype dt, int64_t i, double v) {
@@ -45,6 +48,8 @@ QN_DEV void store_any(void *p, qn_dtype dt, int64_t i, double v) {
         ((float *)p)[i] = (float)v;
     } else if (dt == QN_F64) {
         ((double *)p)[i] = v;
+    } else if (dt == QN_F16) {
+        ((__half *)p)[i] = __double2half(v);
     } else {
         ((bf16 *)p)[i] = __double2bfloat16(v);
     }
@@ -77,9 +82,6 @@ static qn_status move(const qn_call *c, const qn_tensor *src, const qn_tensor *d
     const qn_tensor *t[] = {src, dst};
     walk w = walk_make(src, 2, t);
     qn_dtype from = src->dtype, to = dst->dtype;
-    if (from == QN_F16 || to == QN_F16) {
-        return qn_fail(QN_ERR_DTYPE, "%s: no CUDA kernel for f16", c->op->name);
-    }
     bool real = (from == QN_F32 || from == QN_BF16) && (to == QN_F32 || to == QN_BF16);
     if (real && from == QN_F32 && to == QN_BF16) {
         walk_launch<float, bf16, 1, 1>(c, w, move_map{}, c->accumulate);
@@ -154,7 +156,7 @@ static qn_status run_cache_write(const qn_call *c) {
     return launched(c);
 }
 
-enum { ANY = ~(uint32_t)QN_DTYPE_BIT(QN_F16) };
+static const uint32_t ANY = ~0u;
 
 extern "C" const qn_cuda_body qn_cuda_shape[] = {
     {"copy", ANY, run_move},
