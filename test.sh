@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Installs, builds and tests everything; the last line is `N passed, N failed, N skipped`.
 #
-#   ./test.sh          lint, and the tests in release, under ASan + UBSan, and under TSan
+#   ./test.sh          lint, and the tests in release, under ASan + UBSan, under TSan, and of the CUDA
+#                      side on the emulated GPU
 #   ./test.sh quick    lint and the release tests
 #
 # Logs lie in build/test-results. Exits non-zero if anything failed.
@@ -82,5 +83,26 @@ if [ "$mode" = full ]; then
         run tsan "${tsan_tests[@]/#/build/tsan/tests/}"
         step train-tsan train_under_tsan
     fi
+fi
+# The CUDA side: the emulator's own tests, then every op on each device profile with the checker on.
+emulated() {
+    local name list=() ops=()
+    for name in $(cd tests && compgen -G 'test_emu_*.c') $(cd tests && compgen -G 'test_cuda_*.c'); do
+        list+=("build/emu/tests/${name%.c}")
+    done
+    for name in $(cd tests && compgen -G 'test_op_*.c'); do ops+=("build/emu/tests/${name%.c}"); done
+    run emu "${list[@]}"
+    QUERN_EMU=streams=random,seed=1 run emu-streams build/emu/tests/test_cuda_device
+    QUERN_EMU=device=8.0,watch=check run emu-8.0 "${ops[@]}"
+    QUERN_EMU=device=8.9,watch=check run emu-8.9 "${ops[@]}"
+    QUERN_EMU=device=9.0,watch=check run emu-9.0 "${ops[@]}"
+}
+
+if [ "$mode" != full ]; then
+    :
+elif PATH=$PATH:${CUDA_HOME:-/usr/local/cuda}/bin command -v nvcc >/dev/null; then
+    if step build-emu tests/preset.sh emu; then emulated; fi
+else
+    printf 'skipped\temulated GPU\tnvcc is not installed\n' >"$results/emulated.tsv"
 fi
 tests/run.sh total "$results"
