@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # Installs, builds and tests everything; the last line is `N passed, N failed, N skipped`.
 #
-#   ./test.sh          lint, and the tests in release, under ASan + UBSan, under TSan, and of the CUDA
-#                      side on the emulated GPU
+#   ./test.sh          lint, and the tests in release, under ASan + UBSan, under TSan, and of the
+#                      CUDA side on the emulated GPU
 #   ./test.sh quick    lint and the release tests
 #
 # Logs lie in build/test-results. Exits non-zero if anything failed.
@@ -87,10 +87,10 @@ fi
 # The CUDA side: the emulator's own tests, then every op on each device profile with the checker on.
 emulated() {
     local name list=() ops=()
-    for name in $(cd tests && compgen -G 'test_emu_*.c') $(cd tests && compgen -G 'test_cuda_*.c'); do
-        list+=("build/emu/tests/${name%.c}")
+    for name in tests/test_emu_*.c tests/test_cuda_*.c; do
+        list+=("build/emu/${name%.c}")
     done
-    for name in $(cd tests && compgen -G 'test_op_*.c'); do ops+=("build/emu/tests/${name%.c}"); done
+    for name in tests/test_op_*.c; do ops+=("build/emu/${name%.c}"); done
     run emu "${list[@]}"
     QUERN_EMU=streams=random,seed=1 run emu-streams build/emu/tests/test_cuda_device
     QUERN_EMU=device=8.0,watch=check run emu-8.0 "${ops[@]}"
