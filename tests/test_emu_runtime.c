@@ -95,8 +95,8 @@ static void test_budget(void **state) {
     assert_int_equal(available, 424 << 10);
     assert_int_equal(cudaFree(a), 0);
     assert_int_equal(cudaFree(device(1 << 20)), 0);
-    configure("memory=128M"); /* and all of it again, more often than there are addresses */
-    for (int i = 0; i < 100; i++) assert_int_equal(cudaFree(device(128 << 20)), 0);
+    configure("memory=200M"); /* and again, more often than there are addresses */
+    for (int i = 0; i < 100; i++) assert_int_equal(cudaFree(device(200 << 20)), 0);
 }
 
 static void test_wrong_memory(void **state) {

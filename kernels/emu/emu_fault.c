@@ -16,11 +16,12 @@
 #include <ucontext.h>
 #include <unistd.h>
 
-enum { EXIT_FINDINGS = 86, SIGNAL_STACK = 64 << 10, FRAMES = 24 };
+enum { EXIT_FINDINGS = 86, SIGNAL_STACK = 64 << 10, FRAMES = 24, STEP = 1 << 20 };
 
 static bool guarding, has_stack;
 static struct sigaction others[2]; /* who handled SIGSEGV and SIGBUS before */
 static uint32_t openings;
+static char *reached; /* no allocation was ever behind it */
 static const void *fault_address;
 static bool fault_on_stack;
 
@@ -101,22 +102,30 @@ void qe_fault_open(void) {
 
 /* ---- the guard ------------------------------------------------------------------------------- */
 
-static void allow(int protection) {
-    size_t bytes = (size_t)(qe_global_high - qe_global_low);
-    if (mprotect(qe_global_low, bytes, protection) != 0) abort();
+static void protect(char *from, const char *to, int protection) {
+    if (from < to && mprotect(from, (size_t)(to - from), protection) != 0) abort();
 }
 
 void qe_guard_start(void) {
     if (guarding || !qe_cfg.guard) return;
     qe_memory_open();
     guarding = true;
-    if (openings == 0) allow(PROT_NONE);
+    protect(qe_global_low, qe_global_high, PROT_NONE);
+    if (openings > 0) protect(qe_global_low, reached, PROT_READ | PROT_WRITE);
+}
+
+void qe_guard_reach(const char *end) {
+    char *before = reached ? reached : qe_global_low;
+    if (end <= before) return;
+    size_t bytes = (size_t)(end - qe_global_low) / STEP * STEP + STEP;
+    reached = qe_global_low + bytes;
+    if (guarding && openings > 0) protect(before, reached, PROT_READ | PROT_WRITE);
 }
 
 void qe_guard_open(void) {
-    if (openings++ == 0 && guarding) allow(PROT_READ | PROT_WRITE);
+    if (openings++ == 0 && guarding) protect(qe_global_low, reached, PROT_READ | PROT_WRITE);
 }
 
 void qe_guard_close(void) {
-    if (--openings == 0 && guarding) allow(PROT_NONE);
+    if (--openings == 0 && guarding) protect(qe_global_low, reached, PROT_NONE);
 }

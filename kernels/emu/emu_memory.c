@@ -1,7 +1,7 @@
 /* emu_memory.c — device memory: one reserved stretch, allocations with gaps between them.
  *
- * Addresses of freed memory are used again as late as the stretch allows, so that what still points
- * there is noticed.
+ * Freed addresses rest for a while before they are used again, so that what still points there is
+ * noticed; not longer, because the guard (emu_fault.c) pays for every page that was ever in use.
  */
 #include "kernels/emu/scheduler.h"
 
@@ -10,7 +10,7 @@
 #include <sys/mman.h>
 
 #define GLOBAL_BYTES ((size_t)8 << 30)
-enum { UNIT = 512, GAP = 512, FILLED_BYTES = 16 << 20 };
+enum { UNIT = 512, GAP = 512, FILLED_BYTES = 16 << 20, RESTING_BYTES = 32 << 20 };
 
 typedef struct span {
     char *base;
@@ -81,6 +81,7 @@ void *qe_memory_alloc(size_t bytes) {
         live = p;
         capacity = wider;
     }
+    if ((size_t)(cursor - qe_global_low) > 2 * used + RESTING_BYTES) cursor = qe_global_low + UNIT;
     char *from = cursor + (qe_cfg.random_bases ? (size_t)qe_random(64) * UNIT : 0);
     char *p = find_room(from, need);
     if (!p) p = find_room(qe_global_low + UNIT, need);
@@ -91,7 +92,10 @@ void *qe_memory_alloc(size_t bytes) {
     n_live++;
     used += need;
     cursor = p + need + GAP;
+    qe_guard_reach(p + need);
+    qe_guard_open();
     if (bytes <= FILLED_BYTES) memset(p, 0xFF, bytes);
+    qe_guard_close();
     qe_check_alloc(p, bytes);
     return p;
 }

@@ -76,6 +76,7 @@ void qe_memory_free_all(void);
 void qe_fault_open(void); /* faults are findings from now on */
 /* From qe_guard_start on device memory is closed to the host, except between open and close. */
 void qe_guard_start(void);
+void qe_guard_reach(const char *end); /* allocations so far lie below it */
 void qe_guard_open(void);
 void qe_guard_close(void);
 
