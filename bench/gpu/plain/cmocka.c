@@ -38,6 +38,10 @@ void suite_integers(int64_t a, int64_t b, int different, const char *file, int l
     suite_fail(file, line, "%lld %s %lld", (long long)a, different ? "==" : "!=", (long long)b);
 }
 
+void suite_pointers(const void *a, const void *b, const char *file, int line) {
+    if (a != b) suite_fail(file, line, "%p != %p", a, b);
+}
+
 void suite_strings(const char *a, const char *b, const char *file, int line) {
     if (strcmp(a, b) != 0) suite_fail(file, line, "\"%s\" != \"%s\"", a, b);
 }

@@ -48,7 +48,7 @@ void suite_skip(void) __attribute__((noreturn));
 #define assert_false(c)              suite_check(!(c), "not " #c)
 #define assert_null(p)               suite_check((p) == NULL, #p " is NULL")
 #define assert_non_null(p)           suite_check((p) != NULL, #p " is not NULL")
-#define assert_ptr_equal(a, b)       suite_check((const void *)(a) == (const void *)(b), #a " == " #b)
+#define assert_ptr_equal(a, b)       suite_pointers(a, b, suite_here)
 #define assert_memory_equal(a, b, n) suite_check(memcmp(a, b, n) == 0, #a " == " #b)
 #define assert_string_equal(a, b)    suite_strings(a, b, suite_here)
 #define assert_int_equal(a, b)       suite_integers((int64_t)(a), (int64_t)(b), 0, suite_here)
@@ -57,6 +57,7 @@ void suite_skip(void) __attribute__((noreturn));
     suite_check((uint64_t)(v) >= (uint64_t)(low) && (uint64_t)(v) <= (uint64_t)(high), #v)
 
 void suite_integers(int64_t a, int64_t b, int different, const char *file, int line);
+void suite_pointers(const void *a, const void *b, const char *file, int line);
 void suite_strings(const char *a, const char *b, const char *file, int line);
 
 #endif
