@@ -59,7 +59,7 @@ EOF
     local status=0
     "$root/bench/gpu_run.sh" A "$scratch/f" "$scratch/bad" --tiny >"$scratch/f.out" 2>&1 ||
         status=$?
-    [ $status -eq 1 ]
+    [ $status -eq 1 ] || cat "$scratch/f.out"
     grep -q '^FAILED   test_op_softmax' "$scratch/f/summary.txt"
     grep -q 'failed test: sizes' "$scratch/f/summary.txt"
     grep -q '^ok       test_op_rope' "$scratch/f/summary.txt"
