@@ -128,6 +128,7 @@ static void test_wrong_memory(void **state) {
 /* In a child: it does not survive. */
 static void test_host_touches_device_memory(void **state) {
     (void)state;
+    configure("guard=1");
     char *a = device(64), text[200] = "";
     int status, ends[2];
     assert_int_equal(pipe(ends), 0);

@@ -8,10 +8,7 @@
 #include <unistd.h>
 
 #define DEFAULTS                                                                                   \
-    {                                                                                              \
-        .device = 90, .strict_proxy = true, .memory = (size_t)2 << 30, .sms = 16, .devices = 1,    \
-        .guard = true                                                                              \
-    }
+    { .device = 90, .strict_proxy = true, .memory = (size_t)2 << 30, .sms = 16, .devices = 1 }
 
 qe_config qe_cfg = DEFAULTS;
 static uint64_t random_state = 1;

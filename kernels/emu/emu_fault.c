@@ -1,9 +1,9 @@
 /* emu_fault.c — memory that must not be touched: device memory by host code, wild pointers in
  * kernels, stacks that overflow.
  *
- * Device memory is closed while host code runs, from the first cudaMalloc on (guard=1). A fault in
- * a kernel becomes a finding that ends its launch, as on hardware; one in host code, which could
- * not go on, ends the process with the finding and the calls that led there.
+ * With guard=1, device memory is closed while host code runs, from the first cudaMalloc on. A
+ * fault in a kernel becomes a finding that ends its launch, as on hardware; one in host code, which
+ * could not go on, ends the process with the finding and the calls that led there.
  */
 #include "kernels/emu/scheduler.h"
 
@@ -107,11 +107,11 @@ static void protect(char *from, const char *to, int protection) {
 }
 
 void qe_guard_start(void) {
-    if (guarding || !qe_cfg.guard) return;
+    if (guarding == qe_cfg.guard) return;
+    guarding = qe_cfg.guard;
     qe_memory_open();
-    guarding = true;
-    protect(qe_global_low, qe_global_high, PROT_NONE);
-    if (openings > 0) protect(qe_global_low, reached, PROT_READ | PROT_WRITE);
+    bool closed = guarding && openings == 0;
+    protect(qe_global_low, qe_global_high, closed ? PROT_NONE : PROT_READ | PROT_WRITE);
 }
 
 void qe_guard_reach(const char *end) {

@@ -96,7 +96,7 @@ enum { QE_CHECK = 1, QE_COUNT = 2 }; /* bits of qe_config.watch */
 
 /* Read once from QUERN_EMU, "key=value,key=value": device=9.0 schedule=pct seed=3 async=late
  * watch=check|count|both|none strict=0 memory=2G streams=random lanes=free bases=random quiet=1
- * sms=16 devices=0 guard=0. */
+ * sms=16 devices=0 guard=1. */
 typedef struct qe_config {
     int device; /* 80, 89 or 90: compute capability, picks PTX set, shared memory, SM count */
     qe_schedule schedule;
@@ -111,7 +111,7 @@ typedef struct qe_config {
     size_t memory;     /* bytes of device memory */
     uint32_t sms;      /* multiprocessors: few, so that small tests run persistent loops */
     uint32_t devices;  /* 1, or 0: no GPU */
-    bool guard;        /* host code that touches device memory ends the process (default) */
+    bool guard;        /* host code that touches device memory ends the process */
 } qe_config;
 extern qe_config qe_cfg;
 bool qe_configure(const char *text); /* false: unknown key or value; tests switch modes with it */

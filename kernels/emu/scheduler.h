@@ -74,7 +74,8 @@ void qe_memory_free_all(void);
 /* ---- faults (emu_fault.c) -------------------------------------------------------------------- */
 
 void qe_fault_open(void); /* faults are findings from now on */
-/* From qe_guard_start on device memory is closed to the host, except between open and close. */
+/* With guard=1, device memory is closed to the host except between open and close; start does as
+ * the configuration says. */
 void qe_guard_start(void);
 void qe_guard_reach(const char *end); /* allocations so far lie below it */
 void qe_guard_open(void);
