@@ -174,7 +174,7 @@ enum { N_ROWS = sizeof rows / sizeof *rows };
 static void put(qn_measure_case *c, int slot, qn_dtype dt, int ndim, const int64_t *shape) {
     qn_measure_input *in = &c->in[slot];
     *in = (qn_measure_input){.present = true, .dtype = dt, .ndim = ndim};
-    memcpy(in->shape, shape, (size_t)ndim * sizeof *shape);
+    for (int i = 0; i < ndim; i++) in->shape[i] = shape[i];
     in->value = 0.02;
 }
 
