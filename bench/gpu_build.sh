@@ -52,7 +52,7 @@ commands() {
     if [ $cuda = yes ]; then
         for file in kernels/*.cu; do
             name=$(basename "$file" .cu)
-            echo "$NVCC -std=c++17 -O3 -lineinfo -I$root -D_GNU_SOURCE" \
+            echo "$NVCC -std=c++17 -O3 -lineinfo --compress-mode=size -I$root -D_GNU_SOURCE" \
                 "-Xcompiler=-fno-exceptions,-fno-rtti,-fno-threadsafe-statics,-fPIC" \
                 "-gencode arch=compute_80,code=sm_80 -gencode arch=compute_90a,code=sm_90a" \
                 "-gencode arch=compute_80,code=compute_80" \
