@@ -182,7 +182,6 @@ __global__ void __launch_bounds__(TM / WM * (TN / WN) * 32, 2)
     }
     cp_async_wait<0>();
     __syncthreads(); /* the ring becomes the tile of sums */
-    float *sums = (float *)shared;
 #pragma unroll
     for (int i = 0; i < WM / 16; i++) {
 #pragma unroll
@@ -190,13 +189,13 @@ __global__ void __launch_bounds__(TM / WM * (TN / WN) * 32, 2)
 #pragma unroll
             for (int h = 0; h < 2; h++) {
                 const int r = row + i * 16 + lane / 4 + h * 8, c = col + j * 8 + lane % 4 * 2;
-                *(float2 *)(sums + sum_offset<TN>(r, c)) =
-                    make_float2(sum[i][j][h * 2], sum[i][j][h * 2 + 1]);
+                store_shared_8(base + sum_offset<TN>(r, c) * 4, sum[i][j][h * 2],
+                               sum[i][j][h * 2 + 1]);
             }
         }
     }
     __syncthreads();
-    emit_tile<TM, TN, THREADS>(g, t, sums);
+    emit_tile<TM, TN, THREADS>(g, t, (const float *)shared);
 }
 
 /* ---- launcher -------------------------------------------------------------------------------- */

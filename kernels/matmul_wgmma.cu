@@ -113,7 +113,7 @@ QN_DEV void emit_sums(const product_args &g, const tile_at &t, int64_t row,
 #pragma unroll
         for (int i = 0; i < TAKEN / 2; i++) {
             const int r = l / 32 * 16 + l % 32 / 4 + i % 2 * 8, c = i / 2 * 8 + l % 4 * 2;
-            *(float2 *)(part + sum_offset<32>(r, c)) = make_float2(z[i * 2], z[i * 2 + 1]);
+            store_shared_8(shared_address(part + sum_offset<32>(r, c)), z[i * 2], z[i * 2 + 1]);
         }
         named_barrier(1 + consumer, GROUP);
 #pragma unroll 1
@@ -161,7 +161,7 @@ QN_DEV void store_sums(const product_args &g, const tile_at &t, int64_t row,
             const float2 z = scaled(g, t.col + q * 32 + c, sums[i * 2], sums[i * 2 + 1]);
             unsigned char *to = panel + r * 128 + (((byte >> 4) ^ (r & 7)) << 4) + (byte & 15);
             if (sizeof(C) == 4) {
-                *(float2 *)to = z;
+                store_shared_8(shared_address(to), z.x, z.y);
             } else {
                 *(__nv_bfloat162 *)to = __floats2bfloat162_rn(z.x, z.y);
             }

@@ -13,7 +13,7 @@
 
 QN_DEV uint32_t shared_address(const void *p) { return (uint32_t)__cvta_generic_to_shared(p); }
 
-/* ---- cp.async: global to shared without registers -------------------------------------------- */
+/* ---- copies: cp.async, and stores of a stated width ------------------------------------------ */
 
 /* 16 bytes, of which the first `bytes` are read and the rest become zero; past L1. */
 QN_DEV void cp_async_16(uint32_t to, const void *from, int bytes) {
@@ -30,6 +30,21 @@ template <int N> QN_DEV void cp_async_wait(void) {
 QN_DEV void store_shared_16(uint32_t to, const uint32_t (&v)[4]) {
     asm volatile("st.shared.v4.b32 [%0], {%1,%2,%3,%4};" ::"r"(to), "r"(v[0]), "r"(v[1]), "r"(v[2]),
                  "r"(v[3])
+                 : "memory");
+}
+
+QN_DEV void store_shared_8(uint32_t to, float x, float y) {
+    asm volatile("st.shared.v2.f32 [%0], {%1,%2};" ::"r"(to), "f"(x), "f"(y) : "memory");
+}
+
+QN_DEV void store_global_16(float *to, float x, float y, float z, float w) {
+    asm volatile("st.global.v4.f32 [%0], {%1,%2,%3,%4};" ::"l"(__cvta_generic_to_global(to)),
+                 "f"(x), "f"(y), "f"(z), "f"(w)
+                 : "memory");
+}
+QN_DEV void store_global_8(void *to, uint32_t x, uint32_t y) {
+    asm volatile("st.global.v2.b32 [%0], {%1,%2};" ::"l"(__cvta_generic_to_global(to)), "r"(x),
+                 "r"(y)
                  : "memory");
 }
 
