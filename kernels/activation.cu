@@ -70,12 +70,10 @@ static qn_status run_swiglu_bwd(const qn_call *c) {
     return walk_dispatch<3, 2>(c, c->in[0], t, swiglu_bwd_map{});
 }
 
-enum { REAL = QN_DTYPE_BIT(QN_F32) | QN_DTYPE_BIT(QN_BF16) };
-
 extern "C" const qn_cuda_body qn_cuda_activation[] = {
-    {"activation", REAL, run_activation},
-    {"activation_bwd", REAL, run_activation_bwd},
-    {"swiglu", REAL, run_swiglu},
-    {"swiglu_bwd", REAL, run_swiglu_bwd},
+    {"activation", QN_REAL_DTYPES, run_activation},
+    {"activation_bwd", QN_REAL_DTYPES, run_activation_bwd},
+    {"swiglu", QN_REAL_DTYPES, run_swiglu},
+    {"swiglu_bwd", QN_REAL_DTYPES, run_swiglu_bwd},
     {NULL},
 };

@@ -127,10 +127,8 @@ static size_t bwd_scratch(const qn_call *c) {
     return sizeof(float) * (size_t)(q->shape[0] * q->shape[1] * q->shape[2]);
 }
 
-enum { REAL = QN_DTYPE_BIT(QN_F32) | QN_DTYPE_BIT(QN_BF16) };
-
 extern "C" const qn_cuda_body qn_cuda_attention[] = {
-    {"attention", REAL, run_attention},
-    {"attention_bwd", REAL, run_attention_bwd, bwd_scratch},
+    {"attention", QN_REAL_DTYPES, run_attention},
+    {"attention_bwd", QN_REAL_DTYPES, run_attention_bwd, bwd_scratch},
     {NULL},
 };

@@ -93,6 +93,19 @@ QN_DEV void dropout_pair(const attention_args &a, uint64_t element, float (&m)[2
     m[1] = (high ? words.v[3] : words.v[1]) >= a.threshold ? a.keep_scale : 0.0f;
 }
 
+/* ---- launching ------------------------------------------------------------------------------- */
+
+template <int THREADS, typename K>
+static cudaError_t attention_launch(K *kernel, dim3 grid, size_t shared, const attention_args *a,
+                                    cudaStream_t s) {
+    if (grid.x == 0) return cudaSuccess;
+    cudaError_t e = cudaFuncSetAttribute((const void *)kernel,
+                                         cudaFuncAttributeMaxDynamicSharedMemorySize, (int)shared);
+    if (e != cudaSuccess) return e;
+    kernel<<<grid, THREADS, shared, s>>>(*a);
+    return cudaGetLastError();
+}
+
 /* ---- launchers of the two files -------------------------------------------------------------- */
 
 /* Enqueue; row_dot is made already for the backward ones. */

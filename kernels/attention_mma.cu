@@ -481,20 +481,10 @@ __global__ void __launch_bounds__(MMA_THREADS, 2) k_attention_mma_dkv(attention_
 
 /* ---- launchers ------------------------------------------------------------------------------- */
 
-template <typename K>
-static cudaError_t launch(K *kernel, dim3 grid, size_t shared, const attention_args *a,
-                          cudaStream_t s) {
-    if (grid.x == 0) return cudaSuccess;
-    cudaError_t e = cudaFuncSetAttribute((const void *)kernel,
-                                         cudaFuncAttributeMaxDynamicSharedMemorySize, (int)shared);
-    if (e != cudaSuccess) return e;
-    kernel<<<grid, MMA_THREADS, shared, s>>>(*a);
-    return cudaGetLastError();
-}
-
 template <int D> static cudaError_t fwd(const attention_args *a, cudaStream_t s) {
     dim3 grid((unsigned)div_up(a->t, TILE), a->h, a->b);
-    return launch(k_attention_mma_fwd<D>, grid, sizeof(bf16) * 5 * TILE * (D + 8), a, s);
+    return attention_launch<MMA_THREADS>(k_attention_mma_fwd<D>, grid,
+                                         sizeof(bf16) * 5 * TILE * (D + 8), a, s);
 }
 
 template <int D> static cudaError_t bwd(const attention_args *a, cudaStream_t s) {
@@ -504,9 +494,11 @@ template <int D> static cudaError_t bwd(const attention_args *a, cudaStream_t s)
     dim3 queries((unsigned)div_up(a->t, TILE), a->h, a->b);
     cudaError_t e = cudaSuccess;
     if (a->dk.data || a->dv.data) {
-        e = launch(k_attention_mma_dkv<D>, keys, shared + 2 * N * sizeof(float), a, s);
+        e = attention_launch<MMA_THREADS>(k_attention_mma_dkv<D>, keys,
+                                          shared + 2 * N * sizeof(float), a, s);
     }
-    if (e == cudaSuccess && a->dq.data) e = launch(k_attention_mma_dq<D>, queries, shared, a, s);
+    if (e == cudaSuccess && a->dq.data)
+        e = attention_launch<MMA_THREADS>(k_attention_mma_dq<D>, queries, shared, a, s);
     return e;
 }
 

@@ -80,18 +80,6 @@ QN_DEV bool visible(const attention_args &a, int b, int i, int j, int limit) {
     return !a.documents || document_of(a, b, i) == document_of(a, b, j);
 }
 
-/* Over the 16 threads of a row. */
-QN_DEV float half_warp_sum(float x) {
-#pragma unroll
-    for (int d = 8; d; d >>= 1) x += __shfl_xor_sync(0xFFFFFFFFu, x, d);
-    return x;
-}
-QN_DEV float half_warp_max(float x) {
-#pragma unroll
-    for (int d = 8; d; d >>= 1) x = fmaxf(x, __shfl_xor_sync(0xFFFFFFFFu, x, d));
-    return x;
-}
-
 /* ---- forward --------------------------------------------------------------------------------- */
 
 template <int D> struct fwd_shared {
@@ -131,7 +119,7 @@ __global__ void __launch_bounds__(SIMT_THREADS, 2) k_attention_simt_fwd(attentio
                 s[r][c] = sees ? s[r][c] * a.scale : -INFINITY;
                 high = fmaxf(high, s[r][c]);
             }
-            high = fmaxf(most[r], half_warp_max(high));
+            high = fmaxf(most[r], warp_max<16>(high));
             const float base = high == -INFINITY ? 0.0f : high;
             const float shrink = expf(most[r] - base);
 #pragma unroll
@@ -144,7 +132,7 @@ __global__ void __launch_bounds__(SIMT_THREADS, 2) k_attention_simt_fwd(attentio
                 }
                 sh.p[(ty * R + r) * (FWD_KEYS + 1) + tx + 16 * c] = p;
             }
-            total[r] = total[r] * shrink + half_warp_sum(sum);
+            total[r] = total[r] * shrink + warp_sum<16>(sum);
             most[r] = high;
 #pragma unroll
             for (int c = 0; c < D / 16; c++) o[r][c] *= shrink;
@@ -277,20 +265,10 @@ __global__ void __launch_bounds__(SIMT_THREADS, 2) k_attention_simt_dq(attention
 
 /* ---- launchers ------------------------------------------------------------------------------- */
 
-template <typename K>
-static cudaError_t launch(K *kernel, dim3 grid, size_t shared, const attention_args *a,
-                          cudaStream_t s) {
-    if (grid.x == 0) return cudaSuccess;
-    cudaError_t e = cudaFuncSetAttribute((const void *)kernel,
-                                         cudaFuncAttributeMaxDynamicSharedMemorySize, (int)shared);
-    if (e != cudaSuccess) return e;
-    kernel<<<grid, SIMT_THREADS, shared, s>>>(*a);
-    return cudaGetLastError();
-}
-
 template <int D> static cudaError_t fwd(const attention_args *a, cudaStream_t s) {
     dim3 grid((unsigned)div_up(a->t, FWD_QUERIES), a->h, a->b);
-    return launch(k_attention_simt_fwd<D>, grid, sizeof(fwd_shared<D>), a, s);
+    return attention_launch<SIMT_THREADS>(k_attention_simt_fwd<D>, grid, sizeof(fwd_shared<D>), a,
+                                          s);
 }
 
 template <int D> static cudaError_t bwd(const attention_args *a, cudaStream_t s) {
@@ -298,10 +276,12 @@ template <int D> static cudaError_t bwd(const attention_args *a, cudaStream_t s)
     dim3 queries((unsigned)div_up(a->t, BWD_TILE), a->h, a->b);
     cudaError_t e = cudaSuccess;
     if (a->dk.data || a->dv.data) {
-        e = launch(k_attention_simt_dkv<D>, keys, sizeof(bwd_shared<D>), a, s);
+        e = attention_launch<SIMT_THREADS>(k_attention_simt_dkv<D>, keys, sizeof(bwd_shared<D>), a,
+                                           s);
     }
     if (e == cudaSuccess && a->dq.data) {
-        e = launch(k_attention_simt_dq<D>, queries, sizeof(bwd_shared<D>), a, s);
+        e = attention_launch<SIMT_THREADS>(k_attention_simt_dq<D>, queries, sizeof(bwd_shared<D>),
+                                           a, s);
     }
     return e;
 }

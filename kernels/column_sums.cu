@@ -59,17 +59,17 @@ __global__ void __launch_bounds__(THREADS) k_column_sums(const __grid_constant__
     float sum[V] = {};
 #pragma unroll 4
     for (int64_t r = first + warp; r < end; r += WARPS) {
-        vec<T> v;
+        float v[V];
         if (V > 1 && whole) {
-            v = load_vec(x + r * g.s.ld);
+            load_run<T, V>(v, x + r * g.s.ld);
         } else {
 #pragma unroll
             for (int e = 0; e < V; e++) {
-                v.v[e] = col + e < g.s.cols ? x[r * g.s.ld + e] : from_f32<T>(0.0f);
+                v[e] = col + e < g.s.cols ? to_f32(x[r * g.s.ld + e]) : 0.0f;
             }
         }
 #pragma unroll
-        for (int e = 0; e < V; e++) sum[e] += to_f32(v.v[e]);
+        for (int e = 0; e < V; e++) sum[e] += v[e];
     }
 #pragma unroll
     for (int e = 0; e < V; e++) part[warp][e * QN_WARP + lane] = sum[e]; /* no bank conflicts */

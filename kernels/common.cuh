@@ -25,30 +25,43 @@ template <> __device__ __forceinline__ bf16 from_f32<bf16>(float x) {
     return __float2bfloat16_rn(x);
 }
 
-/* ---- 16-byte accesses ------------------------------------------------------------------------ */
+/* ---- elements -------------------------------------------------------------------------------- */
 
-/* 16 bytes of T: 4 f32 or 8 bf16. */
-template <typename T> struct __align__(16) vec {
-    enum { N = 16 / sizeof(T) };
-    T v[N];
-};
+enum { QN_REAL_DTYPES = QN_DTYPE_BIT(QN_F32) | QN_DTYPE_BIT(QN_BF16) };
 
-template <typename T> QN_DEV vec<T> load_vec(const T *p) {
-    vec<T> r;
-    *(uint4 *)&r = *(const uint4 *)p;
-    return r;
+static inline int64_t dtype_bytes(qn_dtype dt) {
+    static const int bytes[QN_DTYPE_COUNT] = {4, 8, 2, 2, 4, 8, 1};
+    return bytes[dt];
 }
-/* Read once and not again: the line may leave the caches first. */
-template <typename T> QN_DEV vec<T> load_vec_streaming(const T *p) {
-    vec<T> r;
-    *(uint4 *)&r = __ldcs((const uint4 *)p);
-    return r;
+
+static inline int64_t tensor_count(const qn_tensor *t) {
+    int64_t n = 1;
+    for (int i = 0; i < t->ndim; i++) n *= t->shape[i];
+    return n;
 }
-template <typename T> QN_DEV void store_vec(T *p, const vec<T> &x) {
-    *(uint4 *)p = *(const uint4 *)&x;
+
+/* A step value: one f32 or f64. */
+QN_DEV double load_real(const void *p, bool is_f64) {
+    return is_f64 ? *(const double *)p : (double)*(const float *)p;
 }
-template <typename T> QN_DEV void store_vec_streaming(T *p, const vec<T> &x) {
-    __stcs((uint4 *)p, *(const uint4 *)&x);
+
+/* V consecutive elements in one access of V * sizeof(T) bytes (two of 16 where that is 32). */
+template <typename T, int V> QN_DEV void load_run(float (&x)[V], const T *p) {
+    struct __align__(V * sizeof(T) < 16 ? V * sizeof(T) : 16) run {
+        T v[V];
+    }
+    r = *(const run *)p;
+#pragma unroll
+    for (int e = 0; e < V; e++) x[e] = to_f32(r.v[e]);
+}
+template <typename T, int V> QN_DEV void store_run(T *p, const float (&x)[V]) {
+    struct __align__(V * sizeof(T) < 16 ? V * sizeof(T) : 16) run {
+        T v[V];
+    }
+    r;
+#pragma unroll
+    for (int e = 0; e < V; e++) r.v[e] = from_f32<T>(x[e]);
+    *(run *)p = r;
 }
 
 static inline __host__ __device__ bool is_aligned16(const void *p) {
@@ -59,14 +72,15 @@ static inline __host__ __device__ bool is_aligned16(const void *p) {
 
 enum { QN_WARP = 32 };
 
-QN_DEV float warp_sum(float x) {
+/* Over a warp, or over each group of LANES neighbours of one. */
+template <int LANES = QN_WARP> QN_DEV float warp_sum(float x) {
 #pragma unroll
-    for (int d = 16; d; d >>= 1) x += __shfl_xor_sync(0xFFFFFFFFu, x, d);
+    for (int d = LANES / 2; d; d >>= 1) x += __shfl_xor_sync(0xFFFFFFFFu, x, d);
     return x;
 }
-QN_DEV float warp_max(float x) {
+template <int LANES = QN_WARP> QN_DEV float warp_max(float x) {
 #pragma unroll
-    for (int d = 16; d; d >>= 1) x = fmaxf(x, __shfl_xor_sync(0xFFFFFFFFu, x, d));
+    for (int d = LANES / 2; d; d >>= 1) x = fmaxf(x, __shfl_xor_sync(0xFFFFFFFFu, x, d));
     return x;
 }
 

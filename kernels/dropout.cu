@@ -58,6 +58,6 @@ static qn_status run_dropout(const qn_call *c) {
 }
 
 extern "C" const qn_cuda_body qn_cuda_dropout[] = {
-    {"dropout", QN_DTYPE_BIT(QN_F32) | QN_DTYPE_BIT(QN_BF16), run_dropout},
+    {"dropout", QN_REAL_DTYPES, run_dropout},
     {NULL},
 };

@@ -160,14 +160,12 @@ static qn_status fill_strided(const qn_call *c, double value) {
 }
 
 static qn_status run_fill(const qn_call *c) {
-    static const int size[QN_DTYPE_COUNT] = {4, 8, 2, 2, 4, 8, 1};
     const qn_fill_attrs *a = (const qn_fill_attrs *)c->attrs;
     const qn_tensor *y = c->out[0];
     const qn_tensor *t[] = {y};
     walk w = walk_make(y, 1, t);
     if (w.n_outer > 0 || w.step[0] > 1) return fill_strided(c, a->value);
-    int64_t bytes = size[y->dtype];
-    for (int i = 0; i < y->ndim; i++) bytes *= y->shape[i];
+    int64_t bytes = dtype_bytes(y->dtype) * tensor_count(y);
     if (bytes == 0) return QN_OK;
     int64_t blocks = div_up(bytes, 16 * QN_WALK_THREADS);
     if (blocks > QN_WALK_BLOCKS) blocks = QN_WALK_BLOCKS;
@@ -176,16 +174,14 @@ static qn_status run_fill(const qn_call *c) {
     return launched(c);
 }
 
-enum { REAL = QN_DTYPE_BIT(QN_F32) | QN_DTYPE_BIT(QN_BF16) };
-
 extern "C" const qn_cuda_body qn_cuda_elementwise[] = {
-    {"add", REAL, run_add},
-    {"sub", REAL, run_sub},
-    {"mul", REAL, run_mul},
-    {"div", REAL, run_div},
-    {"scale", REAL, run_scale},
-    {"unary", REAL, run_unary},
-    {"unary_bwd", REAL, run_unary_bwd},
+    {"add", QN_REAL_DTYPES, run_add},
+    {"sub", QN_REAL_DTYPES, run_sub},
+    {"mul", QN_REAL_DTYPES, run_mul},
+    {"div", QN_REAL_DTYPES, run_div},
+    {"scale", QN_REAL_DTYPES, run_scale},
+    {"unary", QN_REAL_DTYPES, run_unary},
+    {"unary_bwd", QN_REAL_DTYPES, run_unary_bwd},
     {"fill", ~(uint32_t)QN_DTYPE_BIT(QN_F16), run_fill},
     {NULL},
 };

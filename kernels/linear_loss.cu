@@ -122,7 +122,7 @@ static loss_plan plan_of(const qn_call *c) {
     }
     if (p.chunk > p.n) p.chunk = p.n > 0 ? p.n : 1;
     int64_t rest = p.n - (p.n > 0 ? (p.n - 1) / p.chunk * p.chunk : 0);
-    size_t item = x->dtype == QN_F32 ? 4 : 2;
+    size_t item = (size_t)dtype_bytes(x->dtype);
     p.logits = round_up(sizeof(loss_record) * (size_t)p.n);
     p.products = p.logits + round_up(item * (size_t)(p.chunk * p.ld));
     p.total = p.products + larger(product_bytes(c, &p, p.chunk), product_bytes(c, &p, rest));
@@ -134,11 +134,11 @@ static size_t linear_loss_scratch(const qn_call *c) { return plan_of(c).total; }
 /* dx, dw and db of one chunk, whose gradient of the logits lies in scratch. */
 static qn_status chunk_gradients(const qn_call *c, const loss_plan *p, int64_t first,
                                  int64_t rows) {
-    size_t item = c->in[X]->dtype == QN_F32 ? 4 : 2;
+    size_t item = (size_t)dtype_bytes(c->in[X]->dtype);
     char *scratch = (char *)c->scratch, *logits = scratch + p->logits;
     if (c->out[DX]) {
         qn_product g = dx_product(c, p, rows);
-        size_t out = c->out[DX]->dtype == QN_F32 ? 4 : 2;
+        size_t out = (size_t)dtype_bytes(c->out[DX]->dtype);
         g.a = logits;
         g.c = (char *)c->out[DX]->data + (size_t)(first * g.ldc) * out;
         g.scratch = scratch + p->products;
@@ -174,7 +174,7 @@ static qn_status run_linear_loss(const qn_call *c) {
     const qn_tensor *x = c->in[X], *inv_n = c->in[INV_N];
     QN_TRY(check_layout(c));
     loss_plan p = plan_of(c);
-    size_t item = x->dtype == QN_F32 ? 4 : 2;
+    size_t item = (size_t)dtype_bytes(x->dtype);
     char *scratch = (char *)c->scratch;
     bool gradients = c->out[DX] || c->out[DW] || c->out[DB];
     loss_rows r = {};
@@ -207,7 +207,6 @@ static qn_status run_linear_loss(const qn_call *c) {
 }
 
 extern "C" const qn_cuda_body qn_cuda_linear_loss[] = {
-    {"linear_cross_entropy", QN_DTYPE_BIT(QN_F32) | QN_DTYPE_BIT(QN_BF16), run_linear_loss,
-     linear_loss_scratch},
+    {"linear_cross_entropy", QN_REAL_DTYPES, run_linear_loss, linear_loss_scratch},
     {NULL},
 };

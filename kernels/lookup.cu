@@ -54,12 +54,6 @@ __global__ void __launch_bounds__(LOOKUP_THREADS) k_embedding(lookup_args a) {
     }
 }
 
-static int64_t count_of(const qn_tensor *t) {
-    int64_t n = 1;
-    for (int i = 0; i < t->ndim; i++) n *= t->shape[i];
-    return n;
-}
-
 static int64_t steps_of(const qn_tensor *ids) {
     int64_t steps = ids->ndim > 0 ? ids->shape[ids->ndim - 1] : 1;
     return steps > 0 ? steps : 1;
@@ -88,7 +82,7 @@ static qn_status run_embedding(const qn_call *c) {
     a.table = table->data;
     a.positions = p ? p->data : NULL;
     a.y = c->out[0]->data;
-    a.n = count_of(ids);
+    a.n = tensor_count(ids);
     a.steps = steps_of(ids);
     a.classes = table->shape[0];
     a.width = table->shape[1];
@@ -327,7 +321,7 @@ static scatter_layout layout_of(int64_t n, int64_t width) {
 }
 
 static size_t embedding_bwd_scratch(const qn_call *c) {
-    return layout_of(count_of(c->in[1]), c->in[2]->shape[1]).total;
+    return layout_of(tensor_count(c->in[1]), c->in[2]->shape[1]).total;
 }
 
 /* The sorted pairs: where they lie after the last pass. */
@@ -362,8 +356,8 @@ template <typename T, int V> static void launch_scatter(const qn_call *c, const 
 
 static qn_status run_dtable(const qn_call *c) {
     const qn_tensor *dy = c->in[0], *table = c->in[2], *out = c->out[0];
-    int64_t n = count_of(c->in[1]), width = table->shape[1], classes = table->shape[0];
-    size_t bytes = out->dtype == QN_F32 ? 4 : 2;
+    int64_t n = tensor_count(c->in[1]), width = table->shape[1], classes = table->shape[0];
+    size_t bytes = (size_t)dtype_bytes(out->dtype);
     scatter_layout l = layout_of(n, width);
     scatter_args a = {};
     a.adds = c->accumulate & 1u;
@@ -401,7 +395,7 @@ static qn_status run_dpositions(const qn_call *c) {
     position_args a = {dy->data, out->data};
     a.start = start ? (const int32_t *)start->data : NULL;
     a.steps = steps_of(c->in[1]);
-    a.samples = count_of(c->in[1]) / a.steps;
+    a.samples = tensor_count(c->in[1]) / a.steps;
     a.positions = out->shape[0];
     a.width = out->shape[1];
     a.dy_stride = dy->ndim > 1 ? dy->stride[dy->ndim - 2] : a.width;
@@ -423,10 +417,8 @@ static qn_status run_embedding_bwd(const qn_call *c) {
     return c->out[1] ? run_dpositions(c) : QN_OK;
 }
 
-enum { REAL = QN_DTYPE_BIT(QN_F32) | QN_DTYPE_BIT(QN_BF16), IDS = QN_DTYPE_BIT(QN_I32) };
-
 extern "C" const qn_cuda_body qn_cuda_lookup[] = {
-    {"embedding", IDS, run_embedding},
-    {"embedding_bwd", REAL, run_embedding_bwd, embedding_bwd_scratch},
+    {"embedding", QN_DTYPE_BIT(QN_I32), run_embedding},
+    {"embedding_bwd", QN_REAL_DTYPES, run_embedding_bwd, embedding_bwd_scratch},
     {NULL},
 };

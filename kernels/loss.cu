@@ -13,10 +13,6 @@
 
 enum { LOSS_THREADS = 512, LOSS_HOLD = 13, SUM_THREADS = 1024 };
 
-QN_DEV double load_scalar(const void *p, bool is_f64) {
-    return is_f64 ? *(const double *)p : (double)*(const float *)p;
-}
-
 /* ---- cross-entropy --------------------------------------------------------------------------- */
 
 /* V elements as they are stored: two bf16 in a register, so that a row fits. */
@@ -43,7 +39,7 @@ struct slopes {
 };
 
 QN_DEV slopes slopes_of(const loss_rows &r, float sum) {
-    float inv_n = (float)load_scalar(r.inv_n, r.inv_n_f64);
+    float inv_n = (float)load_real(r.inv_n, r.inv_n_f64);
     return {inv_n / sum, inv_n * r.smoothing / (float)r.width, inv_n * (1.0f - r.smoothing)};
 }
 
@@ -165,7 +161,7 @@ __global__ void __launch_bounds__(SUM_THREADS)
         if (threadIdx.x < d) part[threadIdx.x] += part[threadIdx.x + d];
     }
     if (threadIdx.x == 0) {
-        *out = (TO)(inv_n ? part[0] * load_scalar(inv_n, inv_n_f64) : part[0]);
+        *out = (TO)(inv_n ? part[0] * load_real(inv_n, inv_n_f64) : part[0]);
     }
 }
 
@@ -266,7 +262,7 @@ template <typename T> __global__ void __launch_bounds__(QN_ROW_THREADS) k_mse(ms
     const int64_t row = ((int64_t)blockIdx.x * QN_ROW_THREADS + threadIdx.x) / QN_WARP;
     if (row >= a.n) return;
     const T *y = (const T *)a.y + row * a.y_stride;
-    const double inv_n = load_scalar(a.inv_n, a.inv_n_f64);
+    const double inv_n = load_real(a.inv_n, a.inv_n_f64);
     double sum = 0.0;
     bool padding = false;
     for (int64_t j0 = 0; j0 < a.width; j0 += QN_WARP) {
@@ -375,11 +371,9 @@ static qn_status run_accuracy(const qn_call *c) {
     return launched(c);
 }
 
-enum { REAL = QN_DTYPE_BIT(QN_F32) | QN_DTYPE_BIT(QN_BF16) };
-
 extern "C" const qn_cuda_body qn_cuda_loss[] = {
-    {"cross_entropy", REAL, run_cross_entropy, record_scratch},
-    {"mse", REAL, run_mse, row_scratch},
-    {"accuracy", REAL, run_accuracy, row_scratch},
+    {"cross_entropy", QN_REAL_DTYPES, run_cross_entropy, record_scratch},
+    {"mse", QN_REAL_DTYPES, run_mse, row_scratch},
+    {"accuracy", QN_REAL_DTYPES, run_accuracy, row_scratch},
     {NULL},
 };

@@ -230,12 +230,10 @@ static size_t scratch_matmul(const qn_call *c) {
 
 /* ---- bodies ---------------------------------------------------------------------------------- */
 
-enum { DTYPES = QN_DTYPE_BIT(QN_F32) | QN_DTYPE_BIT(QN_BF16) };
-
 extern "C" const qn_cuda_body qn_cuda_matmul[] = {
-    {"linear", DTYPES, run_linear, scratch_linear},
-    {"linear_bwd_input", DTYPES, run_input, scratch_input},
-    {"linear_bwd_weight", DTYPES, run_weight, scratch_weight},
-    {"matmul", DTYPES, run_matmul, scratch_matmul},
+    {"linear", QN_REAL_DTYPES, run_linear, scratch_linear},
+    {"linear_bwd_input", QN_REAL_DTYPES, run_input, scratch_input},
+    {"linear_bwd_weight", QN_REAL_DTYPES, run_weight, scratch_weight},
+    {"matmul", QN_REAL_DTYPES, run_matmul, scratch_matmul},
     {NULL},
 };

@@ -447,12 +447,10 @@ static size_t bwd_scratch(const qn_call *c) {
     return sizeof(float) * (size_t)(div_up(n, chunk_rows_of(n)) * 2 * width);
 }
 
-enum { REAL = QN_DTYPE_BIT(QN_F32) | QN_DTYPE_BIT(QN_BF16) };
-
 extern "C" const qn_cuda_body qn_cuda_norm[] = {
-    {"layernorm", REAL, run_layernorm},
-    {"layernorm_bwd", REAL, run_layernorm_bwd, bwd_scratch},
-    {"rmsnorm", REAL, run_rmsnorm},
-    {"rmsnorm_bwd", REAL, run_rmsnorm_bwd, bwd_scratch},
+    {"layernorm", QN_REAL_DTYPES, run_layernorm},
+    {"layernorm_bwd", QN_REAL_DTYPES, run_layernorm_bwd, bwd_scratch},
+    {"rmsnorm", QN_REAL_DTYPES, run_rmsnorm},
+    {"rmsnorm_bwd", QN_REAL_DTYPES, run_rmsnorm_bwd, bwd_scratch},
     {NULL},
 };

@@ -242,10 +242,8 @@ static qn_status run_reduce_bwd(const qn_call *c) {
     return launched(c);
 }
 
-enum { REAL = QN_DTYPE_BIT(QN_F32) | QN_DTYPE_BIT(QN_BF16) };
-
 extern "C" const qn_cuda_body qn_cuda_reduce[] = {
-    {"reduce", REAL, run_reduce, reduce_scratch},
-    {"reduce_bwd", REAL, run_reduce_bwd},
+    {"reduce", QN_REAL_DTYPES, run_reduce, reduce_scratch},
+    {"reduce_bwd", QN_REAL_DTYPES, run_reduce_bwd},
     {NULL},
 };

@@ -122,6 +122,6 @@ static qn_status run_rope(const qn_call *c) {
 }
 
 extern "C" const qn_cuda_body qn_cuda_rope[] = {
-    {"rope", QN_DTYPE_BIT(QN_F32) | QN_DTYPE_BIT(QN_BF16), run_rope},
+    {"rope", QN_REAL_DTYPES, run_rope},
     {NULL},
 };

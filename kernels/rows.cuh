@@ -60,16 +60,9 @@ static inline bool rows_take(const rows *r, int v, int bytes) {
 
 /* Element offset of row i in each tensor. */
 template <int N> QN_DEV void rows_offset(const rows &r, int64_t i, int64_t (&at)[N]) {
-    int64_t e = i, rest = 0;
-    if (r.at.n_outer > 0) rest = walk_divide(i, r.at.inner, &e);
-#pragma unroll
-    for (int k = 0; k < N; k++) at[k] = e * r.at.step[k];
-    for (int a = r.at.n_outer - 1; a >= 0; a--) {
-        int64_t c = rest;
-        if (a > 0) rest = walk_divide(rest, r.at.outer[a], &c);
-#pragma unroll
-        for (int k = 0; k < N; k++) at[k] += c * r.at.stride[k][a];
-    }
+    int64_t e = i, row = 0;
+    if (r.at.n_outer > 0) row = walk_divide(i, r.at.inner, &e);
+    walk_offset(r.at, row, e, at);
 }
 
 /* The sum over the LANES threads that hold a row, in all of them. Uses `partial` for a block; a

@@ -59,12 +59,8 @@ __global__ void __launch_bounds__(QN_WALK_THREADS)
     k_move_any(walk w, qn_dtype from, qn_dtype to, bool adds) {
     const int64_t first = (int64_t)blockIdx.x * blockDim.x + threadIdx.x;
     for (int64_t i = first; i < w.total; i += (int64_t)gridDim.x * blockDim.x) {
-        int64_t e, rest = walk_divide(i, w.inner, &e), at[2] = {e * w.step[0], e * w.step[1]};
-        for (int a = w.n_outer - 1; a >= 0; a--) {
-            int64_t at_axis;
-            rest = walk_divide(rest, w.outer[a], &at_axis);
-            for (int k = 0; k < 2; k++) at[k] += at_axis * w.stride[k][a];
-        }
+        int64_t e, row = walk_divide(i, w.inner, &e), at[2];
+        walk_offset(w, row, e, at);
         if (!adds && is_whole(from) && is_whole(to)) {
             store_whole(w.data[1], to, at[1], load_whole(w.data[0], from, at[0]));
         } else {
@@ -99,12 +95,11 @@ static qn_status move(const qn_call *c, const qn_tensor *src, const qn_tensor *d
 static qn_status run_move(const qn_call *c) { return move(c, c->in[0], c->out[0]); }
 
 static qn_status run_concat(const qn_call *c) {
-    static const int size[QN_DTYPE_COUNT] = {4, 8, 2, 2, 4, 8, 1};
     const qn_concat_attrs *a = (const qn_concat_attrs *)c->attrs;
     int64_t at = 0;
     for (int k = 0; k < a->count; k++) {
         qn_tensor part = *c->out[0];
-        part.data = (char *)part.data + at * part.stride[a->axis] * size[part.dtype];
+        part.data = (char *)part.data + at * part.stride[a->axis] * dtype_bytes(part.dtype);
         part.shape[a->axis] = c->in[k]->shape[a->axis];
         at += part.shape[a->axis];
         QN_TRY(move(c, c->in[k], &part));
@@ -162,6 +157,6 @@ extern "C" const qn_cuda_body qn_cuda_shape[] = {
     {"copy", ANY, run_move},
     {"cast", ANY, run_move},
     {"concat", ANY, run_concat},
-    {"cache_write", QN_DTYPE_BIT(QN_F32) | QN_DTYPE_BIT(QN_BF16), run_cache_write},
+    {"cache_write", QN_REAL_DTYPES, run_cache_write},
     {NULL},
 };

@@ -153,10 +153,8 @@ static qn_status run_softmax_bwd(const qn_call *c) {
     return run(c, 3, t, true);
 }
 
-enum { REAL = QN_DTYPE_BIT(QN_F32) | QN_DTYPE_BIT(QN_BF16) };
-
 extern "C" const qn_cuda_body qn_cuda_softmax[] = {
-    {"softmax", REAL, run_softmax},
-    {"softmax_bwd", REAL, run_softmax_bwd},
+    {"softmax", QN_REAL_DTYPES, run_softmax},
+    {"softmax_bwd", QN_REAL_DTYPES, run_softmax_bwd},
     {NULL},
 };

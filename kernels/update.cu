@@ -118,10 +118,6 @@ static size_t grad_norm_scratch(const qn_call *c) {
 
 /* ---- guard ----------------------------------------------------------------------------------- */
 
-QN_DEV double load_real(const void *p, bool is_f64) {
-    return is_f64 ? *(const double *)p : (double)*(const float *)p;
-}
-
 __global__ void k_guard(const void *loss_at, bool loss_f64, const void *norm_at, bool norm_f64,
                         double *s, qn_guard_attrs a) {
     double loss = load_real(loss_at, loss_f64), norm = load_real(norm_at, norm_f64);
@@ -365,12 +361,10 @@ static qn_status run_sgd(const qn_call *c) {
     return launch(c, u, sgd_rule{(float)a->momentum, (float)(1.0 - a->dampening)}, false);
 }
 
-enum { REAL = QN_DTYPE_BIT(QN_F32) | QN_DTYPE_BIT(QN_BF16) };
-
 extern "C" const qn_cuda_body qn_cuda_update[] = {
     {"grad_norm", QN_DTYPE_BIT(QN_F32), run_grad_norm, grad_norm_scratch},
     {"guard", QN_DTYPE_BIT(QN_F32) | QN_DTYPE_BIT(QN_F64), run_guard},
-    {"adamw", REAL, run_adamw},
-    {"sgd", REAL, run_sgd},
+    {"adamw", QN_REAL_DTYPES, run_adamw},
+    {"sgd", QN_REAL_DTYPES, run_sgd},
     {NULL},
 };

@@ -97,23 +97,16 @@ QN_DEV int64_t walk_divide(int64_t i, int64_t d, int64_t *rest) {
     return q;
 }
 
-/* V consecutive elements in one access of V * sizeof(T) bytes (two of 16 where that is 32). */
-template <typename T, int V> QN_DEV void load_run(float (&x)[V], const T *p) {
-    struct __align__(V * sizeof(T) < 16 ? V * sizeof(T) : 16) run {
-        T v[V];
-    }
-    r = *(const run *)p;
+/* Element offsets in N tensors: element e along the row, row `row`. */
+template <int N> QN_DEV void walk_offset(const walk &w, int64_t row, int64_t e, int64_t (&at)[N]) {
 #pragma unroll
-    for (int e = 0; e < V; e++) x[e] = to_f32(r.v[e]);
-}
-template <typename T, int V> QN_DEV void store_run(T *p, const float (&x)[V]) {
-    struct __align__(V * sizeof(T) < 16 ? V * sizeof(T) : 16) run {
-        T v[V];
-    }
-    r;
+    for (int k = 0; k < N; k++) at[k] = e * w.step[k];
+    for (int a = w.n_outer - 1; a >= 0; a--) {
+        int64_t c = row;
+        if (a > 0) row = walk_divide(row, w.outer[a], &c);
 #pragma unroll
-    for (int e = 0; e < V; e++) r.v[e] = from_f32<T>(x[e]);
-    *(run *)p = r;
+        for (int k = 0; k < N; k++) at[k] += c * w.stride[k][a];
+    }
 }
 
 template <typename TI, typename TO, int NIN, int NOUT, int V, typename F>
@@ -151,19 +144,12 @@ template <typename TI, typename TO, int NIN, int NOUT, int V, typename F>
 __global__ void __launch_bounds__(QN_WALK_THREADS) k_walk(walk w, F f, uint32_t adds) {
     const int64_t first = (int64_t)blockIdx.x * blockDim.x + threadIdx.x;
     for (int64_t i = first; i < w.total; i += (int64_t)gridDim.x * blockDim.x) {
-        int64_t in_row = i, row = 0, at[NIN + NOUT] = {};
+        int64_t in_row = i, row = 0, at[NIN + NOUT];
         if (w.n_outer > 0) row = walk_divide(i, w.per_row, &in_row);
-        int64_t vectors = w.inner / V, rest = row;
+        int64_t vectors = w.inner / V;
         bool whole = V == 1 || in_row < vectors;
         int64_t e = whole ? in_row * V : vectors * V + (in_row - vectors);
-        for (int a = w.n_outer - 1; a >= 0; a--) {
-            int64_t c = rest;
-            if (a > 0) rest = walk_divide(rest, w.outer[a], &c);
-#pragma unroll
-            for (int k = 0; k < NIN + NOUT; k++) at[k] += c * w.stride[k][a];
-        }
-#pragma unroll
-        for (int k = 0; k < NIN + NOUT; k++) at[k] += e * w.step[k];
+        walk_offset(w, row, e, at);
         int64_t index = row * w.inner + e;
         if (whole) {
             walk_run<TI, TO, NIN, NOUT, V>(w, f, adds, at, index);
