@@ -19,6 +19,9 @@ esac
 # What runs under ThreadSanitizer: whatever starts threads of its own, and a short training run.
 tsan_tests=(test_parallel test_data_prefetch test_checkpoint test_session test_train)
 
+# Scripts that look at the emulated build: they run behind it.
+gpu_scripts=(tests/test_gpu_run.sh tests/test_ptxas.sh)
+
 tests/packages.sh test || exit
 
 results=build/test-results
@@ -73,7 +76,9 @@ step build-release tests/preset.sh ci # a failure is one, and the rest runs
 mapfile -t list < <(programs release)
 run release ${list[@]+"${list[@]}"}
 if built release quern; then
-    QUERN_BINARY=$PWD/build/release/quern run script tests/test_*.sh
+    mapfile -t list < <(compgen -G 'tests/test_*.sh' |
+        grep -vxF "$(printf '%s\n' "${gpu_scripts[@]}")")
+    QUERN_BINARY=$PWD/build/release/quern run script "${list[@]}"
 fi
 if [ "$mode" = full ]; then
     step build-dev tests/preset.sh dev
@@ -91,7 +96,7 @@ emulated() {
         list+=("build/emu/${name%.c}")
     done
     for name in tests/test_op_*.c; do ops+=("build/emu/${name%.c}"); done
-    run emu "${list[@]}"
+    run emu "${list[@]}" "${gpu_scripts[@]}"
     QUERN_EMU=streams=random,seed=1 run emu-streams build/emu/tests/test_cuda_device
     QUERN_EMU=device=8.0,watch=check run emu-8.0 "${ops[@]}"
     QUERN_EMU=device=8.9,watch=check run emu-8.9 "${ops[@]}"
