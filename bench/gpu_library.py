@@ -38,7 +38,8 @@ class NormAttrs(c.Structure):
 
 
 class AttentionAttrs(c.Structure):
-    _fields_ = [("scale", c.c_double), ("dropout", c.c_double), ("causal", c.c_bool)]
+    _fields_ = [("scale", c.c_double), ("dropout", c.c_double), ("causal", c.c_bool),
+                ("window", c.c_int64)]
 
 
 class RopeAttrs(c.Structure):

@@ -141,9 +141,12 @@ static void drop_row(const qni_attention *a, int64_t b, int64_t h, int64_t i, in
     }
 }
 
-/* Scores of keys in other documents become -inf. */
-static void mask_documents(const qni_attention *a, int64_t b, int64_t i, int64_t k0, int64_t n,
-                           float *scores) {
+/* Scores of keys before the window or in other documents become -inf. */
+static void mask_row(const qni_attention *a, int64_t b, int64_t i, int64_t k0, int64_t n,
+                     float *scores) {
+    int64_t hidden = smaller(qni_attention_first(a, b, i) - k0, n);
+    for (int64_t j = 0; j < hidden; j++) scores[j] = -INFINITY;
+    if (!a->call->in[QNI_ATTN_DOCUMENTS]) return;
     int32_t own = qni_attention_document(a, b, i);
     for (int64_t j = 0; j < n; j++) {
         if (qni_attention_document(a, b, k0 + j) != own) scores[j] = -INFINITY;
@@ -151,9 +154,15 @@ static void mask_documents(const qni_attention *a, int64_t b, int64_t i, int64_t
 }
 
 /* Keys of the tile starting at k0 that query i sees by position. */
-static int64_t visible(const qni_attention *a, int64_t i, int64_t k0, int64_t width) {
-    int64_t n = qni_attention_limit(a, i) - k0;
+static int64_t visible(const qni_attention *a, int64_t b, int64_t i, int64_t k0, int64_t width) {
+    int64_t n = qni_attention_limit(a, b, i) - k0;
     return n < 0 ? 0 : smaller(n, width);
+}
+
+/* Where the tiles of keys begin for queries i, ...: tiles count from key `from`. */
+static int64_t first_tile(const qni_attention *a, int64_t b, int64_t i, int64_t from) {
+    int64_t hidden = qni_attention_first(a, b, i) - from;
+    return hidden > 0 ? from + hidden / KEYS * KEYS : from;
 }
 
 /* ---- forward --------------------------------------------------------------------------------- */
@@ -226,16 +235,16 @@ static void forward_task(void *ctx, int64_t index) {
         max[r] = -INFINITY;
         sum[r] = 0.0f;
     }
-    int64_t last = qni_attention_limit(a, q0 + rows - 1);
-    for (int64_t k0 = 0; k0 < last; k0 += KEYS) {
+    int64_t last = qni_attention_limit(a, b, q0 + rows - 1);
+    for (int64_t k0 = first_tile(a, b, q0, 0); k0 < last; k0 += KEYS) {
         int64_t width = smaller(KEYS, last - k0);
         panel k = panel_of(c->in[QNI_ATTN_K], b, k0, width, g, wide_k);
         panel v = panel_of(c->in[QNI_ATTN_V], b, k0, width, g, wide_v);
         row_products(rows, width, a->d, (float)a->scale, q, k, turned, scores, w);
         for (int64_t r = 0; r < rows; r++) {
             float *s = scores + r * w;
-            int64_t n = visible(a, q0 + r, k0, width);
-            if (c->in[QNI_ATTN_DOCUMENTS]) mask_documents(a, b, q0 + r, k0, n, s);
+            int64_t n = visible(a, b, q0 + r, k0, width);
+            mask_row(a, b, q0 + r, k0, n, s);
             online_row(a, n, width, s, &max[r], &sum[r], o.data + r * o.ld);
             if (a->dropout) drop_row(a, b, h, q0 + r, k0, n, s);
         }
@@ -323,7 +332,7 @@ static void gradient_row(work *k, int64_t r, int64_t k0, int64_t n, int64_t widt
     int64_t w = key_width(a);
     float *p = k->p + r * w, *ds = k->ds + r * w;
     float lse = k->lse[r], mean = k->mean[r], scale = (float)a->scale;
-    if (a->call->in[QNI_ATTN_DOCUMENTS]) mask_documents(a, k->b, k->q0 + r, k0, n, p);
+    mask_row(a, k->b, k->q0 + r, k0, n, p);
     int64_t whole = hide_rest(p, n);
     for (int64_t j = n; j < whole; j++) ds[j] = 0.0f; /* finite: it meets a weight of 0 */
     if (!a->dropout) {
@@ -356,7 +365,7 @@ static void gradient_tile(work *k, int64_t k0, int64_t width, int64_t first, boo
     row_products(k->rows, width, d, (float)a->scale, k->q, key, k->turned, k->p, w);
     row_products(k->rows, width, d, 1.0f, k->d_o, value, k->turned, k->ds, w);
     for (int64_t r = 0; r < k->rows; r++) {
-        gradient_row(k, r, k0, visible(a, k->q0 + r, k0, width), width);
+        gradient_row(k, r, k0, visible(a, k->b, k->q0 + r, k0, width), width);
     }
     if (want_q) {
         qni_sgemm(false, false, k->rows, d, width, 1.0f, k->ds, w, key.data, key.ld, 1.0f,
@@ -394,11 +403,12 @@ static void walk(work *k, int64_t h_from, int64_t h_to, int64_t q_from, int64_t 
     for (int64_t h = h_from; h < h_to; h++) {
         for (int64_t q0 = q_from; q0 < q_to; q0 += QUERIES) {
             int64_t rows = smaller(QUERIES, q_to - q0);
-            int64_t last = smaller(qni_attention_limit(a, q0 + rows - 1), k_to);
-            if (last <= k_from && !want_q) continue;
+            int64_t last = smaller(qni_attention_limit(a, k->b, q0 + rows - 1), k_to);
+            int64_t first = first_tile(a, k->b, q0, k_from);
+            if (last <= first && !want_q) continue;
             load_queries(k, h, q0);
             if (want_q) k->dq = open_slot(k, QNI_ATTN_DQ, q0, k->rows, h, k->wide_dq);
-            for (int64_t k0 = k_from; k0 < last; k0 += KEYS) {
+            for (int64_t k0 = first; k0 < last; k0 += KEYS) {
                 gradient_tile(k, k0, smaller(KEYS, last - k0), k_from, want_q, want_kv);
             }
             if (want_q) close_slot(k, QNI_ATTN_DQ, &k->dq, q0, k->rows, h, k->wide_dq);

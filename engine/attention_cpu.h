@@ -25,7 +25,9 @@ typedef struct qni_attention {
     int64_t b, t, s, h, g, d;
     double scale;
     bool causal;
-    int64_t offset; /* query i stands at position offset + i */
+    int64_t window;       /* newest keys a query sees; 0 = all */
+    const int32_t *start; /* position of query 0 of each sample; NULL = s - t */
+    int64_t start_stride; /* 0 = one for all */
     bool dropout;
     uint32_t threshold; /* drop where the draw is below it */
     double keep_scale;  /* 1 / (1 - p) */
@@ -37,10 +39,15 @@ void qni_attention_sizes(const qn_call *c, qni_attention *a);
 /* The sizes and what lies in start and rng. */
 void qni_attention_read(const qn_call *c, qni_attention *a);
 
-/* Keys [0, n) may be seen by query i, as far as position goes. */
-static inline int64_t qni_attention_limit(const qni_attention *a, int64_t i) {
+/* As far as position goes, query i of sample b sees keys [first, limit). */
+static inline int64_t qni_attention_limit(const qni_attention *a, int64_t b, int64_t i) {
     if (!a->causal) return a->s;
-    int64_t n = a->offset + i + 1;
+    int64_t n = (a->start ? a->start[b * a->start_stride] : a->s - a->t) + i + 1;
+    return n < 0 ? 0 : n > a->s ? a->s : n;
+}
+static inline int64_t qni_attention_first(const qni_attention *a, int64_t b, int64_t i) {
+    if (a->window == 0) return 0;
+    int64_t n = (a->start ? a->start[b * a->start_stride] : a->s - a->t) + i + 1 - a->window;
     return n < 0 ? 0 : n > a->s ? a->s : n;
 }
 

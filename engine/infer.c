@@ -69,7 +69,8 @@ static qn_status record_predict(qn_predictor *p, qn_tape *t, const qn_model *mod
     QN_TRY(qn_graph_create(t, params, false, &g));
     qn_value *field = qn_tape_given(t, "features", QN_CLASS_INPUT, input, false);
     qn_output out = {0};
-    QN_TRY(model->forward(model->self, &g, &(qn_forward){.field = &field}, &out));
+    qn_forward in = {.field = &field, .n_fields = 1};
+    QN_TRY(model->forward(model->self, &g, &in, &out));
     if (!out.logits)
         return qn_fail(QN_ERR_UNSUPPORTED, "predict: this model gives hidden states, not outputs");
     qn_value *y = probabilities ? qn_softmax(t, out.logits) : out.logits;
@@ -172,6 +173,7 @@ static qn_status record_generate(qn_generator *g, qn_tape *t, int kind) {
         cache[i].v = qn_tape_given(t, "cache.v", QN_CLASS_BUFFER, &v, false);
     }
     qn_forward in = {.field = &field,
+                     .n_fields = 1,
                      .cache = cache,
                      .start = qn_tape_given(t, "start", QN_CLASS_INPUT, &start, false)};
     qn_output out = {0};

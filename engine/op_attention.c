@@ -25,13 +25,17 @@ void qni_attention_sizes(const qn_call *c, qni_attention *a) {
                          .g = k->shape[2]};
     a->scale = attrs->scale != 0.0 ? attrs->scale : 1.0 / sqrt((double)(a->d > 0 ? a->d : 1));
     a->causal = attrs->causal;
-    a->offset = a->s - a->t;
+    a->window = attrs->window;
 }
 
 void qni_attention_read(const qn_call *c, qni_attention *a) {
     const qn_attention_attrs *attrs = c->attrs;
     qni_attention_sizes(c, a);
-    if (c->in[QNI_ATTN_START]) a->offset = qn_tensor_get_int(c->in[QNI_ATTN_START], 0);
+    const qn_tensor *start = c->in[QNI_ATTN_START];
+    if (start) {
+        a->start = start->data;
+        a->start_stride = qn_tensor_count(start) == 1 ? 0 : start->stride[0];
+    }
     a->dropout = attrs->dropout > 0.0;
     if (!a->dropout) return;
     a->threshold = (uint32_t)floor(attrs->dropout * 0x1p32);
@@ -85,9 +89,10 @@ static qn_status check_extras(const qn_call *c) {
         return qn_fail(QN_ERR_UNSUPPORTED, "%s: documents and start exclude each other",
                        c->op->name);
     }
-    if (start && (start->dtype != QN_I32 || qn_tensor_count(start) != 1)) {
-        return qn_fail(QN_ERR_SHAPE, "%s: start is %s, expected one i32", c->op->name,
-                       qn_tensor_describe(start, d, sizeof d));
+    QN_TRY(qni_require_start(c, QNI_ATTN_START, q->shape[0]));
+    if (attrs->window < 0 || (attrs->window > 0 && !attrs->causal)) {
+        return qn_fail(QN_ERR_UNSUPPORTED, "%s: window is %lld, expected 0, or more with causal",
+                       c->op->name, (long long)attrs->window);
     }
     if (!(attrs->dropout >= 0.0 && attrs->dropout < 1.0)) {
         return qn_fail(QN_ERR_CONFIG, "%s: dropout is %g, expected 0 <= p < 1", c->op->name,
@@ -169,7 +174,7 @@ static double dot(const qn_tensor *x, int64_t i, int64_t hx, const qn_tensor *y,
 }
 
 static bool sees(const qni_attention *a, int64_t b, int64_t i, int64_t j) {
-    if (j >= qni_attention_limit(a, i)) return false;
+    if (j < qni_attention_first(a, b, i) || j >= qni_attention_limit(a, b, i)) return false;
     return !a->call->in[QNI_ATTN_DOCUMENTS] ||
            qni_attention_document(a, b, i) == qni_attention_document(a, b, j);
 }
@@ -307,10 +312,12 @@ static qn_status backward(qn_tape *t, qn_node *node) {
     return qn_tape_emit(t, &qn_op_attention_bwd, in, out, 0, node->call.attrs, "attention");
 }
 
-/* Pairs of query and key that are not masked by position, per head. */
+/* Pairs of query and key that are not masked by position, in all heads. */
 static double visible_pairs(const qni_attention *a) {
     double pairs = 0.0;
-    for (int64_t i = 0; i < a->t; i++) pairs += (double)qni_attention_limit(a, i);
+    for (int64_t i = 0; i < a->t; i++) {
+        pairs += (double)(qni_attention_limit(a, 0, i) - qni_attention_first(a, 0, i));
+    }
     return pairs * (double)(a->b * a->h);
 }
 
@@ -378,45 +385,45 @@ qn_value *qn_attention(qn_tape *t, qn_value *q, qn_value *k, qn_value *v, qn_val
 enum { CACHE, CACHE_X, CACHE_START };
 
 static qn_status cache_infer(qn_call *c) {
-    const qn_tensor *cache = c->in[CACHE], *x = c->in[CACHE_X], *start = c->in[CACHE_START];
+    const qn_tensor *cache = c->in[CACHE], *x = c->in[CACHE_X];
     char a[96], b[96];
     QN_TRY(qni_require_float(c, 1u << CACHE_X));
     bool fits = cache->ndim == 4 && x->ndim == 4 && cache->shape[0] == x->shape[0] &&
                 cache->shape[1] >= x->shape[1] && cache->shape[2] == x->shape[2] &&
                 cache->shape[3] == x->shape[3];
-    if (!fits || start->dtype != QN_I32 || qn_tensor_count(start) != 1) {
+    if (!fits) {
         return qn_fail(QN_ERR_SHAPE,
-                       "cache_write: cache is %s, x is %s; expected [B,S,G,D], [B,T<=S,G,D] and "
-                       "start one i32",
+                       "cache_write: cache is %s, x is %s; expected [B,S,G,D] and [B,T<=S,G,D]",
                        qn_tensor_describe(cache, a, sizeof a), qn_tensor_describe(x, b, sizeof b));
     }
-    return QN_OK;
+    return qni_require_start(c, CACHE_START, x->shape[0]);
+}
+
+/* Sample b of x goes to positions start, ... of sample b of the cache. */
+static void write_sample(const qn_tensor *cache, const qn_tensor *x, int64_t b, int64_t start) {
+    int64_t n = x->shape[1] * x->shape[2] * x->shape[3];
+    int64_t at = (b * cache->shape[1] + start) * x->shape[2] * x->shape[3];
+    if (qn_tensor_is_contiguous(x) && qn_tensor_is_contiguous(cache)) {
+        size_t item = qn_dtype_bytes(x->dtype);
+        memcpy((char *)cache->data + (size_t)at * item,
+               (const char *)x->data + (size_t)(b * n) * item, (size_t)n * item);
+        return;
+    }
+    for (int64_t i = 0; i < n; i++) qn_tensor_set(cache, at + i, qn_tensor_get(x, b * n + i));
 }
 
 static qn_status cache_run(const qn_call *c) {
     const qn_tensor *x = c->in[CACHE_X], *cache = c->out[0];
-    int64_t start = qn_tensor_get_int(c->in[CACHE_START], 0);
-    if (start < 0 || start + x->shape[1] > cache->shape[1]) {
-        return qn_fail(
-            QN_ERR_DATA, "cache_write: positions %lld to %lld do not fit a cache of %lld",
-            (long long)start, (long long)(start + x->shape[1]), (long long)cache->shape[1]);
-    }
-    int64_t per_batch = x->shape[1] * x->shape[2] * x->shape[3];
-    int64_t wide = cache->shape[1] * cache->shape[2] * cache->shape[3];
-    int64_t first = start * x->shape[2] * x->shape[3];
-    if (qn_tensor_is_contiguous(x) && qn_tensor_is_contiguous(cache)) {
-        size_t item = qn_dtype_bytes(x->dtype);
-        for (int64_t b = 0; b < x->shape[0]; b++) {
-            memcpy((char *)cache->data + (size_t)(b * wide + first) * item,
-                   (const char *)x->data + (size_t)(b * per_batch) * item,
-                   (size_t)per_batch * item);
+    for (int64_t b = 0; b < x->shape[0]; b++) {
+        int64_t start = qni_start(c, CACHE_START, b);
+        if (start < 0 || start + x->shape[1] > cache->shape[1]) {
+            return qn_fail(
+                QN_ERR_DATA, "cache_write: positions %lld to %lld do not fit a cache of %lld",
+                (long long)start, (long long)(start + x->shape[1]), (long long)cache->shape[1]);
         }
-        return QN_OK;
     }
     for (int64_t b = 0; b < x->shape[0]; b++) {
-        for (int64_t i = 0; i < per_batch; i++) {
-            qn_tensor_set(cache, b * wide + first + i, qn_tensor_get(x, b * per_batch + i));
-        }
+        write_sample(cache, x, b, qni_start(c, CACHE_START, b));
     }
     return QN_OK;
 }

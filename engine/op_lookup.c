@@ -23,6 +23,12 @@ static int64_t steps_of(const qn_tensor *ids) {
     return ids->ndim > 0 ? ids->shape[ids->ndim - 1] : 1;
 }
 
+/* Sequences of positions that ids consists of. */
+static int64_t samples_of(const qn_tensor *ids) {
+    int64_t steps = steps_of(ids);
+    return steps > 0 ? qn_tensor_count(ids) / steps : 0;
+}
+
 static qn_status check_tables(const qn_call *c, int ids, int table, int positions, int start) {
     const qn_tensor *i = c->in[ids], *t = c->in[table], *p = c->in[positions], *s = c->in[start];
     char a[96], b[96];
@@ -42,10 +48,7 @@ static qn_status check_tables(const qn_call *c, int ids, int table, int position
             c->op->name, qn_tensor_describe(p, a, sizeof a), qn_tensor_describe(t, b, sizeof b),
             (long long)steps_of(i), (long long)t->shape[1]);
     }
-    if (s && (s->dtype != QN_I32 || qn_tensor_count(s) != 1)) {
-        return qn_fail(QN_ERR_SHAPE, "%s: start is %s, expected one i32", c->op->name,
-                       qn_tensor_describe(s, a, sizeof a));
-    }
+    QN_TRY(qni_require_start(c, start, samples_of(i)));
     qni_rows rows;
     QN_TRY(qni_rows_need(c->op->name, c->op->in_name[table], t, &rows));
     return p ? qni_rows_need(c->op->name, c->op->in_name[positions], p, &rows) : QN_OK;
@@ -71,15 +74,17 @@ static qn_status check_ids(const qn_call *c, int ids, int table) {
     return QN_OK;
 }
 
-static qn_status read_start(const qn_call *c, int ids, int positions, int start, int64_t *first) {
-    *first = c->in[start] ? qn_tensor_get_int(c->in[start], 0) : 0;
-    int64_t steps = steps_of(c->in[ids]);
-    if (!c->in[positions] || (*first >= 0 && *first + steps <= c->in[positions]->shape[0])) {
-        return QN_OK;
+static qn_status check_starts(const qn_call *c, int ids, int positions, int start) {
+    if (!c->in[positions]) return QN_OK;
+    int64_t steps = steps_of(c->in[ids]), samples = samples_of(c->in[ids]);
+    for (int64_t b = 0; b < samples; b++) {
+        int64_t first = qni_start(c, start, b);
+        if (first >= 0 && first + steps <= c->in[positions]->shape[0]) continue;
+        return qn_fail(QN_ERR_DATA, "%s: positions %lld to %lld are asked for, the table has %lld",
+                       c->op->name, (long long)first, (long long)(first + steps - 1),
+                       (long long)c->in[positions]->shape[0]);
     }
-    return qn_fail(QN_ERR_DATA, "%s: positions %lld to %lld are asked for, the table has %lld",
-                   c->op->name, (long long)*first, (long long)(*first + steps - 1),
-                   (long long)c->in[positions]->shape[0]);
+    return QN_OK;
 }
 
 /* ---- embedding ------------------------------------------------------------------------------- */
@@ -87,8 +92,12 @@ static qn_status read_start(const qn_call *c, int ids, int positions, int start,
 typedef struct lookup {
     const qn_call *c;
     qni_rows table, positions;
-    int64_t n, start, steps;
+    int64_t n, steps;
 } lookup;
+
+static int64_t position_of(const lookup *l, int64_t i) {
+    return qni_start(l->c, START, i / l->steps) + i % l->steps;
+}
 
 static qn_status embedding_infer(qn_call *c) {
     QN_TRY(check_tables(c, IDS, TABLE, POSITIONS, START));
@@ -100,7 +109,7 @@ static qn_status embedding_infer(qn_call *c) {
 static qn_status open_lookup(const qn_call *c, lookup *l) {
     *l = (lookup){.c = c, .n = qn_tensor_count(c->in[IDS]), .steps = steps_of(c->in[IDS])};
     QN_TRY(check_ids(c, IDS, TABLE));
-    QN_TRY(read_start(c, IDS, POSITIONS, START, &l->start));
+    QN_TRY(check_starts(c, IDS, POSITIONS, START));
     QN_TRY(qni_rows_need("embedding", "table", c->in[TABLE], &l->table));
     return c->in[POSITIONS]
                ? qni_rows_need("embedding", "positions", c->in[POSITIONS], &l->positions)
@@ -110,7 +119,7 @@ static qn_status open_lookup(const qn_call *c, lookup *l) {
 static void look_up(const lookup *l, int64_t i) {
     const qn_tensor *table = l->c->in[TABLE], *positions = l->c->in[POSITIONS], *y = l->c->out[0];
     int64_t id = qn_tensor_get_int(l->c->in[IDS], i), cols = l->table.cols;
-    int64_t position = l->start + i % (l->steps > 0 ? l->steps : 1);
+    int64_t position = positions ? position_of(l, i) : 0;
     for (int64_t j = 0; j < cols; j++) {
         double v = qni_element(table->data, table->dtype, id * l->table.stride + j);
         if (positions) {
@@ -130,7 +139,7 @@ static qn_status embedding_ref(const qn_call *c) {
 static void add_position(const lookup *l, int64_t i, int64_t id) {
     const qn_tensor *table = l->c->in[TABLE], *positions = l->c->in[POSITIONS], *y = l->c->out[0];
     int64_t from = id * l->table.stride, cols = l->table.cols;
-    int64_t at = (l->start + i % l->steps) * l->positions.stride;
+    int64_t at = position_of(l, i) * l->positions.stride;
     float a[COLUMNS], b[COLUMNS], sum[COLUMNS];
     for (int64_t j = 0; j < cols; j += COLUMNS) {
         int64_t n = smaller(COLUMNS, cols - j), to = i * cols + j;
@@ -237,6 +246,11 @@ static qn_status bwd_infer(qn_call *c) {
     c->scratch_bytes = 2 * (size_t)n * sizeof(pair);
     qni_describe_like(c, DTABLE, c->in[BWD_TABLE]);
     if (c->in[BWD_POSITIONS]) qni_describe_like(c, DPOSITIONS, c->in[BWD_POSITIONS]);
+    if (c->in[BWD_START] && qn_tensor_count(c->in[BWD_START]) != 1) {
+        return qn_fail(QN_ERR_UNSUPPORTED,
+                       "embedding_bwd: one start for all samples is supported, found %lld",
+                       (long long)qn_tensor_count(c->in[BWD_START]));
+    }
     if (!c->in[BWD_POSITIONS] && c->out[DPOSITIONS]) {
         return qn_fail(QN_ERR_INTERNAL,
                        "embedding_bwd: dpositions was asked for without positions");
@@ -250,7 +264,8 @@ static qn_status open_scatter(const qn_call *c, scatter *s) {
                    .steps = steps_of(c->in[BWD_IDS]),
                    .cols = c->in[BWD_TABLE]->shape[1]};
     QN_TRY(check_ids(c, BWD_IDS, BWD_TABLE));
-    QN_TRY(read_start(c, BWD_IDS, BWD_POSITIONS, BWD_START, &s->start));
+    QN_TRY(check_starts(c, BWD_IDS, BWD_POSITIONS, BWD_START));
+    s->start = qni_start(c, BWD_START, 0);
     QN_TRY(qni_rows_need("embedding_bwd", "dy", c->in[BWD_DY], &s->dy));
     if (c->out[DTABLE])
         QN_TRY(qni_rows_need("embedding_bwd", "dtable", c->out[DTABLE], &s->dtable));

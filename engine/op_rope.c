@@ -11,7 +11,7 @@
 enum { POSITIONS = 64 };
 
 static qn_status rope_infer(qn_call *c) {
-    const qn_tensor *x = c->in[0], *p = c->in[1], *s = c->in[2];
+    const qn_tensor *x = c->in[0], *p = c->in[1];
     const qn_rope_attrs *a = c->attrs;
     char d[96], e[96];
     QN_TRY(qni_require_float(c, 0));
@@ -24,10 +24,7 @@ static qn_status rope_infer(qn_call *c) {
         return qn_fail(QN_ERR_SHAPE, "rope: positions are %s, x is %s; expected i32 (B,T)",
                        qn_tensor_describe(p, d, sizeof d), qn_tensor_describe(x, e, sizeof e));
     }
-    if (s && (s->dtype != QN_I32 || qn_tensor_count(s) != 1)) {
-        return qn_fail(QN_ERR_SHAPE, "rope: start is %s, expected one i32",
-                       qn_tensor_describe(s, d, sizeof d));
-    }
+    QN_TRY(qni_require_start(c, 2, x->shape[0]));
     if (!(a->theta > 0.0)) {
         return qn_fail(QN_ERR_UNSUPPORTED, "rope: theta is %g, expected above 0", a->theta);
     }
@@ -38,9 +35,8 @@ static qn_status rope_infer(qn_call *c) {
 }
 
 static int64_t position_of(const qn_call *c, int64_t b, int64_t t) {
-    const qn_tensor *p = c->in[1], *s = c->in[2];
-    int64_t at = p ? qn_tensor_get_int(p, b * p->shape[1] + t) : t;
-    return s ? at + qn_tensor_get_int(s, 0) : at;
+    const qn_tensor *p = c->in[1];
+    return (p ? qn_tensor_get_int(p, b * p->shape[1] + t) : t) + qni_start(c, 2, b);
 }
 
 static double frequency(const qn_rope_attrs *a, int64_t j, int64_t half) {

@@ -50,6 +50,15 @@ qn_status qni_require_last_axis(const qn_call *c, int slot, int of) {
                    qn_tensor_describe(v, a, sizeof a), c->op->in_name[of], (long long)width);
 }
 
+qn_status qni_require_start(const qn_call *c, int slot, int64_t batch) {
+    const qn_tensor *s = c->in[slot];
+    int64_t n = s ? qn_tensor_count(s) : 1;
+    if (!s || (s->dtype == QN_I32 && s->ndim <= 1 && (n == 1 || n == batch))) return QN_OK;
+    char d[96];
+    return qn_fail(QN_ERR_SHAPE, "%s: %s is %s, expected i32 with 1 or %lld elements", c->op->name,
+                   c->op->in_name[slot], qn_tensor_describe(s, d, sizeof d), (long long)batch);
+}
+
 /* ---- cost ------------------------------------------------------------------------------------ */
 
 void qni_cost(const qn_call *c, qn_cost *cost, double flops_per_element) {

@@ -25,6 +25,8 @@ qn_status qni_require_float(const qn_call *c, uint32_t slots) QN_CHECKED;
 qn_status qni_require_axis(const qn_call *c, int slot) QN_CHECKED; /* in[slot] is no scalar */
 /* in[slot], if present, is a vector as long as in[of]'s last axis. */
 qn_status qni_require_last_axis(const qn_call *c, int slot, int of) QN_CHECKED;
+/* in[slot], if present, is i32 of one element or of `batch`: the position of each first token. */
+qn_status qni_require_start(const qn_call *c, int slot, int64_t batch) QN_CHECKED;
 
 /* ---- cost ------------------------------------------------------------------------------------ */
 
@@ -35,6 +37,12 @@ void qni_cost(const qn_call *c, qn_cost *cost, double flops_per_element);
 /* ---- REF ------------------------------------------------------------------------------------- */
 
 static inline bool qni_adds(const qn_call *c, int slot) { return c->accumulate >> slot & 1u; }
+
+/* Position of sample b's first token; 0 where the slot is absent. */
+static inline int64_t qni_start(const qn_call *c, int slot, int64_t b) {
+    const qn_tensor *s = c->in[slot];
+    return s ? qn_tensor_get_int(s, qn_tensor_count(s) == 1 ? 0 : b) : 0;
+}
 
 /* out[slot][i] = v, or += v where the call accumulates. */
 static inline void qni_put(const qn_call *c, int slot, int64_t i, double v) {

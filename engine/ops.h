@@ -82,9 +82,10 @@ qn_value *qn_matmul(qn_tape *t, qn_value *a, qn_value *b, bool transpose_a, bool
 
 /* ---- op_lookup.c ----------------------------------------------------------------------------- */
 
-/* y[i,:] = table[ids[i],:] (+ table2[position,:]).
- *   ids (...) i32, table (V, C), positions NULL or (T, C): row i of the last axis of ids adds
- *   positions[i + start], start NULL or an i32 scalar. Gradient by sorted segments, no atomics. */
+/* y[i,:] = table[ids[i],:] (+ positions[position,:]).
+ *   ids (...) i32, table (V, C), positions NULL or (P, C): place i of the last axis of ids adds
+ *   positions[i + start], start NULL or i32 of one element, or one for each sequence of ids (one
+ *   where it is differentiated). Gradient by sorted segments, no atomics. */
 qn_value *qn_embedding(qn_tape *t, qn_value *ids, qn_value *table, qn_value *positions,
                        qn_value *start);
 
@@ -106,15 +107,17 @@ qn_value *qn_rmsnorm(qn_tape *t, qn_value *x, qn_value *residual, qn_value *w, d
  *   q          (B,T,H,D), a view with contiguous last axis is fine
  *   k, v       (B,S,G,D), likewise; G divides H (grouped queries)
  *   documents  NULL or (B,S) i32: a query sees keys of its own document only (T = S)
- *   start      NULL or i32 scalar: query i stands at position start + i (decoding against a cache);
- *              causal: keys at positions <= start + i are visible; without start, start = S - T.
+ *   start      NULL or i32 of 1 or B elements: query i stands at position start + i (decoding
+ *              against a cache), without it at S - T + i; key j stands at position j.
+ *   causal: a query sees keys at positions up to its own; with a window the newest `window` of
+ *   them.
  *   rng        NULL or i64[2] {step, sample offset} for dropout
  * Slots: in q,k,v,documents,start,rng; out o (B,T,H,D), lse (B,H,T) saved. A query that sees no key
  * gives 0. */
 qn_value *qn_attention(qn_tape *t, qn_value *q, qn_value *k, qn_value *v, qn_value *documents,
                        qn_value *start, qn_value *rng, const qn_attention_attrs *attrs);
-/* cache[:, start : start+T] = x; cache (B,S,G,D) is updated in place, x (B,T,G,D), start i32
- * scalar. */
+/* cache[:, start : start+T] = x; cache (B,S,G,D) is updated in place, x (B,T,G,D), start i32 of
+ * 1 or B elements. */
 qn_value *qn_cache_write(qn_tape *t, qn_value *cache, qn_value *x, qn_value *start);
 
 /* ---- op_activation.c ------------------------------------------------------------------------- */
@@ -126,8 +129,8 @@ qn_value *qn_swiglu(qn_tape *t, qn_value *gate, qn_value *up);
 /* ---- op_rope.c ------------------------------------------------------------------------------- */
 
 /* Rotary embedding in Hugging Face's half-split convention: element j pairs with j + D/2.
- *   x (B,T,H,D), D even; positions NULL (0..T-1) or (B,T) i32; start NULL or i32 scalar added to
- *   0..T-1.
+ *   x (B,T,H,D), D even; positions NULL (0..T-1) or (B,T) i32; start NULL or i32 of 1 or B
+ *   elements, added to them.
  * Su et al. 2021. Angles in f64, sin and cos rounded once to the arithmetic type. */
 qn_value *qn_rope(qn_tape *t, qn_value *x, qn_value *positions, qn_value *start, double theta);
 

@@ -99,6 +99,13 @@ static qn_status store(qn_tape *t, qn_value *v, const char *name, const qn_tenso
                         &(qn_cast_attrs){dst->dtype}, NULL);
 }
 
+qn_value *qn_forward_field(const qn_forward *in, const char *name) {
+    for (int i = 0; i < in->n_fields; i++) {
+        if (in->field[i] && strcmp(in->field[i]->name, name) == 0) return in->field[i];
+    }
+    return NULL;
+}
+
 static qn_status record_micro(qn_session *s, qn_tape *t, bool accumulate) {
     qn_graph g;
     QN_TRY(qn_graph_create(t, s->params, true, &g));
@@ -108,8 +115,9 @@ static qn_status record_micro(qn_session *s, qn_tape *t, bool accumulate) {
     for (int i = 0; i < s->source->n_fields; i++) {
         field[i] = given(t, s->source->field[i].name, &s->field[i]);
     }
+    qn_forward in = {.field = field, .n_fields = s->source->n_fields};
     qn_output out = {0};
-    QN_TRY(s->model->forward(s->model->self, &g, &(qn_forward){.field = field}, &out));
+    QN_TRY(s->model->forward(s->model->self, &g, &in, &out));
     QN_TRY(s->objective->loss(s->objective->self, &g, &out, field[s->source->n_fields - 1], &loss));
     QN_TRY(qn_tape_backward(t, loss));
     return store(t, loss, "loss", &s->loss, accumulate);
@@ -148,9 +156,10 @@ static qn_status record_eval(qn_session *s, qn_tape *t) {
     for (int i = 0; i < s->source->n_fields; i++) {
         field[i] = given(t, s->source->field[i].name, &s->eval_field[i]);
     }
+    qn_forward in = {.field = field, .n_fields = s->source->n_fields};
     qn_output out = {0};
     qn_value *target = field[s->source->n_fields - 1];
-    QN_TRY(s->model->forward(s->model->self, &g, &(qn_forward){.field = field}, &out));
+    QN_TRY(s->model->forward(s->model->self, &g, &in, &out));
     QN_TRY(s->objective->loss(s->objective->self, &g, &out, target, &loss));
     QN_TRY(store(t, loss, "eval_loss", &s->eval_loss, false));
     if (s->objective->metrics)

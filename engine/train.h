@@ -13,7 +13,7 @@
 
 typedef enum qn_split { QN_SPLIT_TRAIN, QN_SPLIT_VAL, QN_SPLIT_TEST, QN_SPLIT_COUNT } qn_split;
 
-enum { QN_MAX_FIELDS = 4, QN_IGNORE_INDEX = -100 };
+enum { QN_MAX_FIELDS = 6, QN_IGNORE_INDEX = -100 };
 
 typedef struct qn_field { /* one tensor of a sample; the batch axis comes in front of shape */
     const char *name;     /* "tokens", "targets", "features" */
@@ -87,10 +87,14 @@ typedef struct qn_cache { /* keys and values of one layer seen so far: (B, S, G,
 } qn_cache;
 
 typedef struct qn_forward { /* inputs of one forward recording */
-    qn_value *const *field; /* batch fields as the source declares them */
-    qn_value *start;        /* i32 scalar: position of the first token; NULL = 0 */
-    const qn_cache *cache;  /* one per layer when generating, else NULL */
+    qn_value *const *field; /* batch fields, named as the source names them; a model reads the
+                               first and looks for others: "documents", "positions", ... */
+    int n_fields;
+    qn_value *start;       /* i32 of 1 or B elements: position of the first token; NULL = 0 */
+    const qn_cache *cache; /* one per layer when generating, else NULL */
 } qn_forward;
+/* The field of that name, NULL without it. */
+qn_value *qn_forward_field(const qn_forward *in, const char *name);
 
 typedef struct qn_output { /* hidden (…, C) and the head's weight (V, C), or logits (N, V) already
                             */

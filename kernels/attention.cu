@@ -28,6 +28,7 @@ static bool heads_vector(const heads &h, int64_t v) {
 static qn_status args_of(const qn_call *c, bool backward, attention_args *a) {
     const qn_attention_attrs *attrs = (const qn_attention_attrs *)c->attrs;
     const qn_tensor *q = c->in[Q], *k = c->in[K], *documents = c->in[DOCUMENTS];
+    const qn_tensor *start = c->in[START];
     *a = {};
     a->q = heads_of(q);
     a->k = heads_of(k);
@@ -47,7 +48,10 @@ static qn_status args_of(const qn_call *c, bool backward, attention_args *a) {
         a->document_stride[0] = documents->stride[0];
         a->document_stride[1] = documents->stride[1];
     }
-    a->start = c->in[START] ? (const int32_t *)c->in[START]->data : NULL;
+    if (start) {
+        a->start = (const int32_t *)start->data;
+        a->start_stride = start->ndim == 1 && start->shape[0] > 1 ? (int)start->stride[0] : 0;
+    }
     a->b = (int)q->shape[0];
     a->t = (int)q->shape[1];
     a->h = (int)q->shape[2];
@@ -56,6 +60,7 @@ static qn_status args_of(const qn_call *c, bool backward, attention_args *a) {
     a->g = (int)k->shape[2];
     a->scale = (float)(attrs->scale != 0.0 ? attrs->scale : 1.0 / sqrt((double)(a->d ? a->d : 1)));
     a->causal = attrs->causal;
+    a->window = attrs->window < a->s ? (int)attrs->window : 0; /* of all keys: no window */
     if (attrs->dropout > 0.0) {
         a->rng = (const int64_t *)c->in[RNG]->data;
         a->key = c->rng_key;

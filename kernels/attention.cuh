@@ -22,12 +22,13 @@ struct attention_args {
     float *row_dot; /* (B,H,T): sum(do o), backward */
     const int32_t *documents;
     int64_t document_stride[2];
-    const int32_t *start;
-    const int64_t *rng; /* step, sample offset; NULL = no dropout */
+    const int32_t *start; /* position of query 0, NULL = s - t */
+    int start_stride;     /* from sample to sample; 0 = one for all */
+    const int64_t *rng;   /* step, sample offset; NULL = no dropout */
     uint64_t key;
     uint32_t threshold;
     float keep_scale;
-    int b, t, s, h, g, d;
+    int b, t, s, h, g, d, window;
     float scale;
     bool causal;
     bool vectors; /* every row starts on 16 bytes, and d is a multiple of 16 bytes */
@@ -44,22 +45,34 @@ QN_DEV int64_t stat_index(const attention_args &a, int b, int h, int i) {
 
 /* ---- what a query sees ----------------------------------------------------------------------- */
 
-/* Query i stands at position offset + i. */
-QN_DEV int64_t query_offset(const attention_args &a) {
-    return a.start ? (int64_t)*a.start : (int64_t)(a.s - a.t);
+/* Query i of sample b stands at position offset + i. */
+QN_DEV int64_t query_offset(const attention_args &a, int b) {
+    return a.start ? (int64_t)a.start[b * a.start_stride] : (int64_t)(a.s - a.t);
 }
 
-/* Keys [0, n) may be seen by query i, as far as position goes. */
+/* As far as position goes, query i sees keys [key_begin, key_limit). */
 QN_DEV int key_limit(const attention_args &a, int64_t offset, int i) {
     if (!a.causal) return a.s;
     int64_t n = offset + i + 1;
     return n < 0 ? 0 : n > a.s ? a.s : (int)n;
 }
 
-/* Queries [n, T) may see key j. */
+QN_DEV int key_begin(const attention_args &a, int64_t offset, int i) {
+    if (!a.window) return 0;
+    int64_t n = offset + i + 1 - a.window;
+    return n < 0 ? 0 : n > a.s ? a.s : (int)n;
+}
+
+/* Key j is seen by queries [query_begin, query_limit). */
 QN_DEV int query_begin(const attention_args &a, int64_t offset, int j) {
     if (!a.causal) return 0;
     int64_t n = j - offset;
+    return n < 0 ? 0 : n > a.t ? a.t : (int)n;
+}
+
+QN_DEV int query_limit(const attention_args &a, int64_t offset, int j) {
+    if (!a.window) return a.t;
+    int64_t n = j - offset + a.window;
     return n < 0 ? 0 : n > a.t ? a.t : (int)n;
 }
 

@@ -208,14 +208,15 @@ QN_DEV void mask_scores(const attention_args &a, int b, int query, int key, int6
                         float (&s)[N / 8][4]) {
 #pragma unroll
     for (int r = 0; r < 2; r++) {
-        const int i = smaller(query + block_row(2 * r), a.t - 1), limit = key_limit(a, offset, i);
+        const int i = smaller(query + block_row(2 * r), a.t - 1);
+        const int begin = key_begin(a, offset, i), limit = key_limit(a, offset, i);
         const int document = a.documents ? document_of(a, b, i) : 0;
 #pragma unroll
         for (int n = 0; n < N / 8; n++) {
 #pragma unroll
             for (int e = 2 * r; e < 2 * r + 2; e++) {
                 int j = key + block_col(n, e);
-                bool sees = j < limit;
+                bool sees = j >= begin && j < limit;
                 if (sees && a.documents) sees = document_of(a, b, j) == document;
                 if (!sees) s[n][e] = -INFINITY;
             }
@@ -258,16 +259,19 @@ __global__ void __launch_bounds__(MMA_THREADS, 2) k_attention_mma_fwd(attention_
     const int b = blockIdx.z, h = blockIdx.y, g = h / (a.h / a.g);
     const int first = (gridDim.x - 1 - blockIdx.x) * TILE; /* the longest first */
     const int query = first + threadIdx.x / QN_WARP * 16, end = smaller(first + TILE, a.t);
-    const int64_t offset = query_offset(a);
+    const int64_t offset = query_offset(a, b);
     const int keys = key_limit(a, offset, end - 1);
-    const int warp_keys = key_limit(a, offset, smaller(query, a.t - 1)); /* seen by all its rows */
+    /* Keys from key_from on and below warp_keys are seen by all rows of the warp. */
+    const int warp_keys = key_limit(a, offset, smaller(query, a.t - 1));
+    const int key_from = key_begin(a, offset, smaller(query + 15, a.t - 1));
+    const int tiles = key_begin(a, offset, first) / TILE * TILE;
     const float scale = a.scale * LOG2E;
     float o[D / 8][4] = {}, most[2] = {-INFINITY, -INFINITY}, total[2] = {};
     load_tile<D, TILE>(a, a.q, b, h, first, a.t, sq);
-    load_tile<D, TILE>(a, a.k, b, g, 0, a.s, sk);
-    load_tile<D, TILE>(a, a.v, b, g, 0, a.s, sv);
+    load_tile<D, TILE>(a, a.k, b, g, tiles, a.s, sk);
+    load_tile<D, TILE>(a, a.v, b, g, tiles, a.s, sv);
     cp_async_commit();
-    for (int key = 0, stage = 0; key < keys; key += TILE, stage ^= 1) {
+    for (int key = tiles, stage = 0; key < keys; key += TILE, stage ^= 1) {
         cp_async_wait<0>();
         __syncthreads(); /* this stage is here, the other is free */
         if (key + TILE < keys) {
@@ -279,7 +283,8 @@ __global__ void __launch_bounds__(MMA_THREADS, 2) k_attention_mma_fwd(attention_
             continue;
         float s[TILE / 8][4];
         product<D, TILE>(sq, query - first, sk + stage * SIZE, s);
-        if (a.documents || key + TILE > warp_keys) mask_scores<TILE>(a, b, query, key, offset, s);
+        if (a.documents || key < key_from || key + TILE > warp_keys)
+            mask_scores<TILE>(a, b, query, key, offset, s);
 #pragma unroll
         for (int r = 0; r < 2; r++) {
             float high = most[r], sum = 0.0f;
@@ -338,9 +343,11 @@ __global__ void __launch_bounds__(MMA_THREADS, 2) k_attention_mma_dq(attention_a
     const int b = blockIdx.z, h = blockIdx.y, g = h / (a.h / a.g);
     const int first = (gridDim.x - 1 - blockIdx.x) * TILE;
     const int query = first + threadIdx.x / QN_WARP * 16, end = smaller(first + TILE, a.t);
-    const int64_t offset = query_offset(a);
+    const int64_t offset = query_offset(a, b);
     const int keys = key_limit(a, offset, end - 1);
     const int warp_keys = key_limit(a, offset, smaller(query, a.t - 1));
+    const int key_from = key_begin(a, offset, smaller(query + 15, a.t - 1));
+    const int tiles = key_begin(a, offset, first) / N * N;
     float dq[D / 8][4] = {}, lse[2], mean[2];
 #pragma unroll
     for (int r = 0; r < 2; r++) {
@@ -351,10 +358,10 @@ __global__ void __launch_bounds__(MMA_THREADS, 2) k_attention_mma_dq(attention_a
     }
     load_tile<D, TILE>(a, a.q, b, h, first, a.t, sq);
     load_tile<D, TILE>(a, a.d_o, b, h, first, a.t, sdo);
-    load_tile<D, N>(a, a.k, b, g, 0, a.s, sk);
-    load_tile<D, N>(a, a.v, b, g, 0, a.s, sv);
+    load_tile<D, N>(a, a.k, b, g, tiles, a.s, sk);
+    load_tile<D, N>(a, a.v, b, g, tiles, a.s, sv);
     cp_async_commit();
-    for (int key = 0, stage = 0; key < keys; key += N, stage ^= 1) {
+    for (int key = tiles, stage = 0; key < keys; key += N, stage ^= 1) {
         cp_async_wait<0>();
         __syncthreads();
         if (key + N < keys) {
@@ -366,7 +373,8 @@ __global__ void __launch_bounds__(MMA_THREADS, 2) k_attention_mma_dq(attention_a
         float s[N / 8][4], dp[N / 8][4];
         product<D, N>(sq, query - first, sk + stage * PART, s);
         product<D, N>(sdo, query - first, sv + stage * PART, dp);
-        if (a.documents || key + N > warp_keys) mask_scores<N>(a, b, query, key, offset, s);
+        if (a.documents || key < key_from || key + N > warp_keys)
+            mask_scores<N>(a, b, query, key, offset, s);
         if (a.rng) drop_weights<N>(a, b, h, query, key, dp);
 #pragma unroll
         for (int n = 0; n < N / 8; n++) {
@@ -413,7 +421,7 @@ QN_DEV void transposed_gradients(const attention_args &a, int b, int h, int quer
             float dp = p[n][e], m = 1.0f;
             float w = exp2f(fmaf(s[n][e], a.scale * LOG2E, -lse[column]));
             if (masked) {
-                bool sees = i < a.t && j < key_limit(a, offset, smaller(i, a.t - 1));
+                bool sees = i < a.t && j >= key_begin(a, offset, i) && j < key_limit(a, offset, i);
                 if (sees && a.documents) sees = document_of(a, b, i) == document_of(a, b, j);
                 if (!sees) w = 0.0f;
             }
@@ -432,9 +440,10 @@ __global__ void __launch_bounds__(MMA_THREADS, 2) k_attention_mma_dkv(attention_
     float *lse = (float *)(sdo + 2 * PART), *mean = lse + N;
     const int b = blockIdx.z, g = blockIdx.y, group = a.h / a.g, first = blockIdx.x * TILE;
     const int key = first + threadIdx.x / QN_WARP * 16, end = smaller(first + TILE, a.s);
-    const int64_t offset = query_offset(a);
+    const int64_t offset = query_offset(a, b);
     const int begin = query_begin(a, offset, first) / N * N;
-    const int steps = begin < a.t ? (a.t - begin + N - 1) / N : 0;
+    const int queries = query_limit(a, offset, end - 1);
+    const int steps = begin < queries ? (queries - begin + N - 1) / N : 0;
     float dk[D / 8][4] = {}, dv[D / 8][4] = {};
     load_tile<D, TILE>(a, a.k, b, g, first, a.s, sk);
     load_tile<D, TILE>(a, a.v, b, g, first, a.s, sv);
@@ -466,8 +475,9 @@ __global__ void __launch_bounds__(MMA_THREADS, 2) k_attention_mma_dkv(attention_
         float s[N / 8][4], p[N / 8][4];
         product<D, N>(sk, key - first, sq + stage * PART, s);
         product<D, N>(sv, key - first, sdo + stage * PART, p);
-        const bool masked =
-            a.documents || query + N > a.t || key + 16 > key_limit(a, offset, query);
+        const bool masked = a.documents || query + N > a.t ||
+                            key < key_begin(a, offset, query + N - 1) ||
+                            key + 16 > key_limit(a, offset, query);
         transposed_gradients<N>(a, b, h, query, key, offset, masked, lse, mean, s, p);
         accumulate<D, N>(p, sdo + stage * PART, dv);
         accumulate<D, N>(s, sq + stage * PART, dk);

@@ -75,8 +75,8 @@ QN_DEV void weighted(const float *weights, const float *values, float (&sum)[R][
     }
 }
 
-QN_DEV bool visible(const attention_args &a, int b, int i, int j, int limit) {
-    if (j >= limit) return false;
+QN_DEV bool visible(const attention_args &a, int b, int i, int j, int begin, int limit) {
+    if (j < begin || j >= limit) return false;
     return !a.documents || document_of(a, b, i) == document_of(a, b, j);
 }
 
@@ -95,7 +95,7 @@ __global__ void __launch_bounds__(SIMT_THREADS, 2) k_attention_simt_fwd(attentio
     const int tx = threadIdx.x % 16, ty = threadIdx.x / 16;
     const int b = blockIdx.z, h = blockIdx.y, g = h / (a.h / a.g);
     const int first = (gridDim.x - 1 - blockIdx.x) * FWD_QUERIES; /* the longest first */
-    const int64_t offset = query_offset(a);
+    const int64_t offset = query_offset(a, b);
     const int last = first + FWD_QUERIES < a.t ? first + FWD_QUERIES : a.t;
     const int keys = key_limit(a, offset, last - 1);
     float o[R][D / 16] = {}, most[R], total[R] = {};
@@ -103,7 +103,8 @@ __global__ void __launch_bounds__(SIMT_THREADS, 2) k_attention_simt_fwd(attentio
     for (int r = 0; r < R; r++) most[r] = -INFINITY;
     load_tile<D, FWD_QUERIES>(a, a.q, b, h, first, a.t, sh.q);
     clear_padding<FWD_KEYS, FWD_QUERIES>(sh.p);
-    for (int at = 0; at < keys; at += FWD_KEYS) {
+    const int tiles = key_begin(a, offset, first) / FWD_KEYS * FWD_KEYS;
+    for (int at = tiles; at < keys; at += FWD_KEYS) {
         load_tile<D, FWD_KEYS>(a, a.k, b, g, at, a.s, sh.k);
         load_tile<D, FWD_KEYS>(a, a.v, b, g, at, a.s, sh.v);
         __syncthreads();
@@ -112,10 +113,11 @@ __global__ void __launch_bounds__(SIMT_THREADS, 2) k_attention_simt_fwd(attentio
 #pragma unroll
         for (int r = 0; r < R; r++) {
             const int i = first + ty * R + r, limit = i < a.t ? key_limit(a, offset, i) : 0;
+            const int begin = key_begin(a, offset, i);
             float high = -INFINITY, sum = 0.0f;
 #pragma unroll
             for (int c = 0; c < C; c++) {
-                bool sees = visible(a, b, i < a.t ? i : 0, at + tx + 16 * c, limit);
+                bool sees = visible(a, b, i < a.t ? i : 0, at + tx + 16 * c, begin, limit);
                 s[r][c] = sees ? s[r][c] * a.scale : -INFINITY;
                 high = fmaxf(high, s[r][c]);
             }
@@ -176,12 +178,13 @@ QN_DEV void weight_gradients(const attention_args &a, bwd_shared<D> &sh, int b, 
 #pragma unroll
     for (int r = 0; r < 2; r++) {
         const int i = query + ty * 2 + r, limit = i < a.t ? key_limit(a, offset, i) : 0;
+        const int begin = key_begin(a, offset, i);
         const float lse = i < a.t ? a.lse[stat_index(a, b, h, i)] : 0.0f;
         const float mean = i < a.t ? a.row_dot[stat_index(a, b, h, i)] : 0.0f;
 #pragma unroll
         for (int c = 0; c < 2; c++) {
             const int j = key + tx + 16 * c, at = (ty * 2 + r) * (BWD_TILE + 1) + tx + 16 * c;
-            bool sees = visible(a, b, i < a.t ? i : 0, j, limit);
+            bool sees = visible(a, b, i < a.t ? i : 0, j, begin, limit);
             float p = sees ? expf(s[r][c] * a.scale - lse) : 0.0f, m = 1.0f;
             if (a.rng && sees) m = dropout_factor(a, dropout_element(a, b, h, i) + (uint64_t)j);
             sh.p[at] = p * m;
@@ -213,15 +216,17 @@ __global__ void __launch_bounds__(SIMT_THREADS, 2) k_attention_simt_dkv(attentio
     extern __shared__ float4 raw[];
     bwd_shared<D> &sh = *(bwd_shared<D> *)raw;
     const int b = blockIdx.z, g = blockIdx.y, group = a.h / a.g, key = blockIdx.x * BWD_TILE;
-    const int64_t offset = query_offset(a);
+    const int64_t offset = query_offset(a, b);
     float dk[2][D / 16] = {}, dv[2][D / 16] = {};
     load_tile<D, BWD_TILE>(a, a.k, b, g, key, a.s, sh.k);
     load_tile<D, BWD_TILE>(a, a.v, b, g, key, a.s, sh.v);
     clear_padding<BWD_TILE, BWD_TILE>(sh.p);
     clear_padding<BWD_TILE, BWD_TILE>(sh.ds);
     const int begin = query_begin(a, offset, key) / BWD_TILE * BWD_TILE;
+    const int last_key = key + BWD_TILE < a.s ? key + BWD_TILE - 1 : a.s - 1;
+    const int queries = query_limit(a, offset, last_key);
     for (int h = g * group; h < (g + 1) * group; h++) {
-        for (int query = begin; query < a.t; query += BWD_TILE) {
+        for (int query = begin; query < queries; query += BWD_TILE) {
             load_tile<D, BWD_TILE>(a, a.q, b, h, query, a.t, sh.q);
             load_tile<D, BWD_TILE>(a, a.d_o, b, h, query, a.t, sh.d_o);
             __syncthreads();
@@ -243,7 +248,7 @@ __global__ void __launch_bounds__(SIMT_THREADS, 2) k_attention_simt_dq(attention
     bwd_shared<D> &sh = *(bwd_shared<D> *)raw;
     const int b = blockIdx.z, h = blockIdx.y, g = h / (a.h / a.g);
     const int query = (gridDim.x - 1 - blockIdx.x) * BWD_TILE;
-    const int64_t offset = query_offset(a);
+    const int64_t offset = query_offset(a, b);
     const int last = query + BWD_TILE < a.t ? query + BWD_TILE : a.t;
     const int keys = key_limit(a, offset, last - 1);
     float dq[2][D / 16] = {};
@@ -251,7 +256,8 @@ __global__ void __launch_bounds__(SIMT_THREADS, 2) k_attention_simt_dq(attention
     load_tile<D, BWD_TILE>(a, a.d_o, b, h, query, a.t, sh.d_o);
     clear_padding<BWD_TILE, BWD_TILE>(sh.p);
     clear_padding<BWD_TILE, BWD_TILE>(sh.ds);
-    for (int key = 0; key < keys; key += BWD_TILE) {
+    const int tiles = key_begin(a, offset, query) / BWD_TILE * BWD_TILE;
+    for (int key = tiles; key < keys; key += BWD_TILE) {
         load_tile<D, BWD_TILE>(a, a.k, b, g, key, a.s, sh.k);
         load_tile<D, BWD_TILE>(a, a.v, b, g, key, a.s, sh.v);
         __syncthreads();

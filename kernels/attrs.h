@@ -79,6 +79,7 @@ typedef struct qn_attention_attrs {
     double scale;   /* 0 = 1/sqrt(D) */
     double dropout; /* probability on the attention weights; active only in training tapes */
     bool causal;
+    int64_t window; /* with causal: the newest keys a query sees, itself included; 0 = all */
 } qn_attention_attrs;
 
 typedef struct qn_activation_attrs {

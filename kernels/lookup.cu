@@ -26,6 +26,7 @@ struct pair {
 
 struct lookup_args {
     const int32_t *ids, *start;
+    int64_t start_stride; /* from sequence to sequence; 0 = one for all */
     const void *table, *positions;
     void *y;
     int64_t n, steps, classes, width, table_stride, positions_stride, positions_n;
@@ -36,7 +37,8 @@ __global__ void __launch_bounds__(LOOKUP_THREADS) k_embedding(lookup_args a) {
     const int lane = threadIdx.x % QN_WARP;
     const int64_t i = ((int64_t)blockIdx.x * LOOKUP_THREADS + threadIdx.x) / QN_WARP;
     if (i >= a.n) return;
-    const int64_t id = a.ids[i], at = (a.start ? *a.start : 0) + i % a.steps;
+    const int64_t id = a.ids[i];
+    const int64_t at = (a.start ? a.start[i / a.steps * a.start_stride] : 0) + i % a.steps;
     bool known = id >= 0 && id < a.classes;
     if (a.positions) known = known && at >= 0 && at < a.positions_n;
     const T *row = (const T *)a.table + id * a.table_stride;
@@ -79,6 +81,7 @@ static qn_status run_embedding(const qn_call *c) {
     const qn_tensor *ids = c->in[0], *table = c->in[1], *p = c->in[2], *start = c->in[3];
     lookup_args a = {(const int32_t *)ids->data};
     a.start = start ? (const int32_t *)start->data : NULL;
+    a.start_stride = start && start->ndim == 1 && start->shape[0] > 1 ? start->stride[0] : 0;
     a.table = table->data;
     a.positions = p ? p->data : NULL;
     a.y = c->out[0]->data;

@@ -18,6 +18,7 @@ struct rope_args {
     const int32_t *positions;         /* (B,T), NULL = 0 .. T-1 */
     int64_t position_stride[2];
     const int32_t *start;
+    int start_stride; /* from sample to sample; 0 = one for all */
     int steps, heads, half;
     double theta, sign;
     bool adds;
@@ -53,7 +54,7 @@ template <typename T, int V> __global__ void __launch_bounds__(ROPE_THREADS) k_r
     const int t = blockIdx.x % a.steps, b = blockIdx.x / a.steps;
     int64_t position = t;
     if (a.positions) position = a.positions[b * a.position_stride[0] + t * a.position_stride[1]];
-    if (a.start) position += *a.start;
+    if (a.start) position += a.start[b * a.start_stride];
     for (int j = threadIdx.x; j < a.half; j += ROPE_THREADS) {
         double s, c, frequency = pow(a.theta, -(double)j / (double)a.half);
         sincospi((double)position * (frequency / PI), &s, &c); /* needs no long reduction */
@@ -89,7 +90,7 @@ template <typename T> static void launch(const qn_call *c, const rope_args &a, u
 
 static qn_status run_rope(const qn_call *c) {
     const qn_rope_attrs *attrs = (const qn_rope_attrs *)c->attrs;
-    const qn_tensor *x = c->in[0], *y = c->out[0], *p = c->in[1];
+    const qn_tensor *x = c->in[0], *y = c->out[0], *p = c->in[1], *start = c->in[2];
     rope_args a = {x->data, y->data};
     for (int i = 0; i < 4; i++) {
         a.x_stride[i] = x->stride[i];
@@ -100,7 +101,10 @@ static qn_status run_rope(const qn_call *c) {
         a.position_stride[0] = p->stride[0];
         a.position_stride[1] = p->stride[1];
     }
-    a.start = c->in[2] ? (const int32_t *)c->in[2]->data : NULL;
+    if (start) {
+        a.start = (const int32_t *)start->data;
+        a.start_stride = start->ndim == 1 && start->shape[0] > 1 ? (int)start->stride[0] : 0;
+    }
     a.steps = (int)x->shape[1];
     a.heads = (int)x->shape[2];
     a.half = (int)(x->shape[3] / 2);

@@ -113,6 +113,7 @@ struct cache_args {
     const void *x;
     void *cache;
     const int32_t *start;
+    int64_t start_stride;                /* from sample to sample; 0 = one for all */
     int64_t steps, heads, width, cached; /* T G D of x, S of the cache */
     int64_t x_stride[4], cache_stride[4];
 };
@@ -120,7 +121,8 @@ struct cache_args {
 /* A block: one sample and step. Steps beyond the cache are left out. */
 template <typename T>
 __global__ void __launch_bounds__(QN_WALK_THREADS) k_cache_write(cache_args a) {
-    const int64_t b = blockIdx.x / a.steps, t = blockIdx.x % a.steps, at = t + *a.start;
+    const int64_t b = blockIdx.x / a.steps, t = blockIdx.x % a.steps;
+    const int64_t at = t + a.start[b * a.start_stride];
     if (at < 0 || at >= a.cached) return;
     const T *x = (const T *)a.x + b * a.x_stride[0] + t * a.x_stride[1];
     T *y = (T *)a.cache + b * a.cache_stride[0] + at * a.cache_stride[1];
@@ -132,7 +134,9 @@ __global__ void __launch_bounds__(QN_WALK_THREADS) k_cache_write(cache_args a) {
 
 static qn_status run_cache_write(const qn_call *c) {
     const qn_tensor *x = c->in[1], *cache = c->out[0];
-    cache_args a = {x->data, cache->data, (const int32_t *)c->in[2]->data};
+    const qn_tensor *start = c->in[2];
+    cache_args a = {x->data, cache->data, (const int32_t *)start->data};
+    a.start_stride = start->ndim == 1 && start->shape[0] > 1 ? start->stride[0] : 0;
     a.steps = x->shape[1];
     a.heads = x->shape[2];
     a.width = x->shape[3];

@@ -45,7 +45,7 @@ qn_status qn_norm_declare(qn_params *p, const char *path, const char *hf, qn_nor
 qn_value *qn_norm(qn_graph *g, const char *path, qn_norm_kind kind, double eps, qn_value *x,
                   qn_value *residual, qn_value **sum);
 
-/* ---- transformer.c: the pre-norm decoder both families share -------------------------------- */
+/* ---- transformer.c: the pre-norm decoder both families share --------------------------------- */
 
 typedef struct qn_model_config {
     const char *type; /* "mlp", "gpt2", "llama" */
@@ -73,7 +73,8 @@ typedef struct qn_block { /* what differs between families */
 /* Token ids (B,T) -> out->hidden (B,T,C) and out->head_weight: embedding of the tokens, and of
  * their positions unless they are rotary, in scope embed; each block in scope blocks.N with attn
  * and mlp inside; the last norm. Parameters: embed.token, embed.position, blocks.N, norm, head.
- * in->start and in->cache as in qn_forward. */
+ * Fields of `in`: "positions" (B,T) i32 instead of start, start + 1, ...; "documents" (B,T) i32, a
+ * token sees only its own. */
 qn_status qn_transformer_forward(const qn_block *b, qn_graph *g, const qn_forward *in,
                                  qn_output *out) QN_CHECKED;
 /* Adds the parameter `name` (rows, C), drawn normally with initializer_range. */

@@ -52,8 +52,9 @@ qn_value *qn_self_attention(qn_graph *g, const qn_block *b, int layer, qn_value 
     snprintf(path, sizeof path, "blocks.%d.attn", layer);
     heads h = project(g, b, path, x);
     if (b->rope) {
-        h.q = qn_rope(g->tape, h.q, NULL, in->start, c->rope_theta);
-        h.k = qn_rope(g->tape, h.k, NULL, in->start, c->rope_theta);
+        qn_value *at = qn_forward_field(in, "positions");
+        h.q = qn_rope(g->tape, h.q, at, in->start, c->rope_theta);
+        h.k = qn_rope(g->tape, h.k, at, in->start, c->rope_theta);
     }
     qn_value *start = NULL;
     if (in->cache) {
@@ -63,7 +64,7 @@ qn_value *qn_self_attention(qn_graph *g, const qn_block *b, int layer, qn_value 
     }
     bool training = qn_tape_get_options(g->tape)->training;
     qn_attention_attrs attrs = {.causal = true, .dropout = training ? c->attention_dropout : 0.0};
-    qn_value *o = qn_attention(g->tape, h.q, h.k, h.v, NULL, start,
+    qn_value *o = qn_attention(g->tape, h.q, h.k, h.v, qn_forward_field(in, "documents"), start,
                                attrs.dropout > 0 ? g->rng : NULL, &attrs);
     if (!o) return NULL;
     int64_t flat[] = {o->t.shape[0], o->t.shape[1], c->num_attention_heads * c->head_dim};

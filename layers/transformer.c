@@ -35,7 +35,10 @@ qn_status qn_transformer_forward(const qn_block *b, qn_graph *g, const qn_forwar
     qn_tape_scope_push(g->tape, "embed");
     qn_value *table = qn_graph_param(g, "embed.token.weight"),
              *position = b->rope ? NULL : qn_graph_param(g, "embed.position.weight");
-    qn_value *h = qn_embedding(g->tape, in->field[0], table, position, position ? in->start : NULL);
+    qn_value *at = position ? qn_forward_field(in, "positions") : NULL;
+    qn_value *h = qn_embedding(g->tape, in->field[0], table, at ? NULL : position,
+                               position && !at ? in->start : NULL);
+    if (at) h = qn_add(g->tape, h, qn_embedding(g->tape, at, position, NULL, NULL));
     h = qn_dropout(g->tape, h, c->embedding_dropout, g->rng, "dropout");
     qn_tape_scope_pop(g->tape);
     for (int i = 0; i < c->num_hidden_layers; i++) h = block_forward(g, b, i, h, in);

@@ -105,9 +105,22 @@ static void documents(void **state) {
     }
 }
 
+static qn_case_input starts(int64_t b, double limit) {
+    return (qn_case_input){.present = true,
+                           .integer = true,
+                           .ndim = 1,
+                           .shape = {b},
+                           .fill = QN_FILL_IDS,
+                           .limit = limit};
+}
+
 static void cached(void **state) {
     (void)state;
-    static const shape s = {2, 3, 70, 4, 2, 4};
+    static const shape s = {2, 3, 70, 4, 2, 4}, ragged = {5, 3, 70, 4, 2, 4};
+    static const qn_attention_attrs causal = {.causal = true};
+    qn_case rows_apart = case_of("a position for each sample", &ragged, &causal, true);
+    rows_apart.in[4] = starts(5, 67);
+    check_both(rows_apart, &ragged, false);
     for (int start = 0; start <= 67; start += 67) {
         qn_attention_attrs attrs = {.causal = true};
         qn_case c = case_of("cached", &s, &attrs, false);
@@ -115,6 +128,51 @@ static void cached(void **state) {
             .present = true, .integer = true, .fill = QN_FILL_VALUE, .value = start};
         check_both(c, &s, false);
     }
+}
+
+/* Windows inside a tile, across tiles, one key wide and wider than the sequence. */
+static void windows(void **state) {
+    (void)state;
+    static const shape shapes[] = {
+        {2, 9, 9, 4, 2, 4}, {4, 66, 66, 2, 2, 3}, {1, 150, 150, 2, 1, 2}};
+    static const int64_t width[] = {1, 5, 33, 64, 140, 400};
+    for (int i = 0; i < 3; i++) {
+        for (int w = 0; w < 6; w++) {
+            qn_attention_attrs attrs = {.causal = true, .window = width[w]};
+            check_both(case_of("window", &shapes[i], &attrs, w % 2), &shapes[i], i == 0);
+        }
+    }
+    static const shape decode = {3, 1, 70, 2, 1, 4};
+    qn_attention_attrs attrs = {.causal = true, .window = 7};
+    qn_case c = case_of("window at each sample's position", &decode, &attrs, false);
+    c.in[4] = starts(3, 70);
+    check_both(c, &decode, false);
+}
+
+/* A window of one: each query takes the value at its own place, whatever the scores. */
+static void window_of_one(void **state) {
+    (void)state;
+    enum { T = 5, S = 9 };
+    float q[T], k[S], v[S], o[T];
+    int32_t at = 3;
+    for (int i = 0; i < S; i++) k[i] = v[i] = (float)(i * i);
+    for (int i = 0; i < T; i++) q[i] = (float)(3 - i);
+    static const qn_attention_attrs attrs = {.causal = true, .window = 1};
+    qn_tensor tq = qn_tensor_make(q, QN_F32, QN_SHAPE(1, T, 1, 1)), out = tq;
+    qn_tensor tk = qn_tensor_make(k, QN_F32, QN_SHAPE(1, S, 1, 1)), tv = tk;
+    qn_tensor start = qn_tensor_make(&at, QN_I32, 0, NULL);
+    tv.data = v;
+    out.data = o;
+    qn_call c = {.op = &qn_op_attention, .attrs = &attrs, .threads = 1};
+    c.in[0] = &tq;
+    c.in[1] = &tk;
+    c.in[2] = &tv;
+    c.in[4] = &start;
+    c.out[0] = &out;
+    double scratch[S];
+    c.scratch = scratch;
+    qn_assert_ok(c.op->run[QN_REF](&c));
+    for (int i = 0; i < T; i++) assert_true(o[i] == v[at + i]);
 }
 
 static void dropout(void **state) {
@@ -191,7 +249,16 @@ static void errors(void **state) {
     assert_int_equal(c.op->infer(&c), QN_ERR_CONFIG);
     attrs.dropout = (double)NAN;
     assert_int_equal(c.op->infer(&c), QN_ERR_CONFIG);
-    attrs.dropout = 0.0;
+    attrs = (qn_attention_attrs){.window = 3};
+    assert_int_equal(c.op->infer(&c), QN_ERR_UNSUPPORTED); /* not causal */
+    attrs.causal = true;
+    qn_assert_ok(c.op->infer(&c));
+    qn_tensor start = qn_tensor_make(NULL, QN_I32, QN_SHAPE(3));
+    c.in[4] = &start;
+    assert_int_equal(c.op->infer(&c), QN_ERR_SHAPE);
+    assert_string_equal(qn_error_message(),
+                        "attention: start is i32[3], expected i32 with 1 or 2 elements");
+    c.in[4] = NULL;
     k.stride[3] = 2;
     assert_int_equal(c.op->infer(&c), QN_ERR_SHAPE);
     assert_non_null(strstr(qn_error_message(), "contiguous"));
@@ -206,6 +273,8 @@ static void cache_write(void **state) {
         c.in[2] =
             (qn_case_input){.present = true, .integer = true, .fill = QN_FILL_VALUE, .value = 5};
         qn_check_case(&c);
+        c.in[2] = starts(2, 6);
+        qn_check_case(&c);
     }
     static float cache[4] = {1, 2, 3, 4}, x[2] = {9, 8};
     int32_t start = 1;
@@ -219,6 +288,15 @@ static void cache_write(void **state) {
     assert_int_equal(call.op->run[QN_REF](&call), QN_ERR_DATA);
     start = -1;
     assert_int_equal(call.op->run[QN_REF](&call), QN_ERR_DATA);
+
+    int32_t apart[2] = {2, 0};
+    tc = qn_tensor_make(cache, QN_F32, QN_SHAPE(2, 2, 1, 1));
+    tx = qn_tensor_make(x, QN_F32, QN_SHAPE(2, 1, 1, 1));
+    ts = qn_tensor_make(apart, QN_I32, QN_SHAPE(2));
+    assert_int_equal(call.op->run[QN_REF](&call), QN_ERR_DATA);
+    apart[0] = 1;
+    qn_assert_ok(call.op->run[QN_REF](&call));
+    assert_true(cache[0] == 1 && cache[1] == 9 && cache[2] == 8 && cache[3] == 4);
 }
 
 int main(void) {
@@ -227,6 +305,7 @@ int main(void) {
         cmocka_unit_test(documents), cmocka_unit_test(cached),
         cmocka_unit_test(dropout),   cmocka_unit_test(dropout_draws),
         cmocka_unit_test(errors),    cmocka_unit_test(cache_write),
+        cmocka_unit_test(windows),   cmocka_unit_test(window_of_one),
     };
     return cmocka_run_group_tests_name("op_attention", tests, NULL, NULL);
 }

@@ -42,6 +42,11 @@ static void forward(void **state) {
         qn_check_case(&c);
         c.in[3] = start_at(3);
         qn_check_case(&c);
+        c.in[3] = (qn_case_input){
+            .present = true, .integer = true, .ndim = 1, .shape = {b}, .fill = QN_FILL_IDS};
+        c.in[3].limit = 5;
+        c.skip_grad = true; /* one start for all samples where it is differentiated */
+        if (t > 0) qn_check_case(&c);
     }
 }
 

@@ -12,7 +12,7 @@ static void sizes(void **state) {
     (void)state;
     static const int64_t steps[] = {0, 1, 7, 33, 63, 65}, widths[] = {0, 2, 6, 34, 64, 130};
     for (int i = 0; i < 6; i++) {
-        for (int variant = 0; variant < 4; variant++) {
+        for (int variant = 0; variant < 5; variant++) {
             qn_rope_attrs attrs = {10000.0, variant == 3};
             qn_case c = {.name = "rope", .op = &qn_op_rope, .attrs = &attrs, .tol_f32 = TOL_F32};
             c.tol_bf16 = TOL_BF16;
@@ -32,6 +32,12 @@ static void sizes(void **state) {
             if (variant == 2) {
                 c.in[2] = (qn_case_input){.present = true, .integer = true, .fill = QN_FILL_VALUE};
                 c.in[2].value = 12345;
+            }
+            if (variant == 4) {
+                c.in[2] = (qn_case_input){.present = true, .integer = true, .fill = QN_FILL_IDS};
+                c.in[2].ndim = 1;
+                c.in[2].shape[0] = 2;
+                c.in[2].limit = 5000;
             }
             qn_check_case(&c);
         }
