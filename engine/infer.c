@@ -1,8 +1,6 @@
 /* infer.c — inference programs: predict over batches; prefill and decode against a cache. */
 #include "engine/infer.h"
 
-#include <math.h>
-#include <stdlib.h>
 #include <string.h>
 
 static qn_tape_options inference_tape(const char *name, const qn_infer_options *o) {
@@ -133,25 +131,26 @@ enum { PREFILL, DECODE, N_PROGRAMS, CHUNK = 64 };
 struct qn_generator {
     const qn_model *model;
     const qn_params *params;
-    int64_t capacity, position, chunk; /* chunk: tokens of one prefill replay */
-    qn_arena *memory;                  /* cache and step values */
+    int64_t rows, capacity, chunk; /* chunk: tokens of a row in one prefill replay */
+    int64_t *position;             /* per row */
+    int64_t *fed;                  /* per row, of the present feed */
+    qn_arena *memory;              /* cache and step values */
     qn_arena *pool[N_PROGRAMS];
     qn_program *program[N_PROGRAMS];
     qn_value *kept[N_PROGRAMS];
     mirror out[N_PROGRAMS];
-    qn_tensor logits[N_PROGRAMS]; /* the kept value where the host reads it */
-    int last;                     /* program replayed last */
-    mirror in;                    /* tokens of a chunk, start, pick */
+    qn_tensor logits; /* (rows, vocabulary): of each row's last token, on the host */
+    mirror in;        /* tokens of a chunk (rows, chunk), start (rows), pick (rows) */
     char *cache;
 };
 
 static int32_t *words(const char *in) { return (int32_t *)(uintptr_t)in; }
 
-/* cache: per layer keys, then values; (1, capacity, heads, size). */
+/* cache: per layer keys, then values; (rows, capacity, heads, size). */
 static qn_tensor cache_tensor(const qn_generator *g, int64_t index) {
     const int64_t *c = g->model->cache_shape;
     qn_tensor t =
-        qn_tensor_make(NULL, g->params->weights.dtype, QN_SHAPE(1, g->capacity, c[0], c[1]));
+        qn_tensor_make(NULL, g->params->weights.dtype, QN_SHAPE(g->rows, g->capacity, c[0], c[1]));
     t.data = g->cache + index * (int64_t)qn_tensor_bytes(&t);
     return t;
 }
@@ -159,11 +158,11 @@ static qn_tensor cache_tensor(const qn_generator *g, int64_t index) {
 static qn_status record_generate(qn_generator *g, qn_tape *t, int kind) {
     qn_graph graph;
     QN_TRY(qn_graph_create(t, g->params, false, &graph));
-    int64_t width = kind == PREFILL ? g->chunk : 1;
+    int64_t width = kind == PREFILL ? g->chunk : 1, rows = g->rows;
     int32_t *in_place = words(g->in.there);
-    qn_tensor tokens = qn_tensor_make(in_place, QN_I32, QN_SHAPE(1, width));
-    qn_tensor start = qn_tensor_make(in_place + g->chunk, QN_I32, 0, NULL),
-              pick = qn_tensor_make(in_place + g->chunk + 1, QN_I32, QN_SHAPE(1));
+    qn_tensor tokens = qn_tensor_make(in_place, QN_I32, QN_SHAPE(rows, width));
+    qn_tensor start = qn_tensor_make(in_place + rows * g->chunk, QN_I32, QN_SHAPE(rows)),
+              pick = qn_tensor_make(in_place + rows * (g->chunk + 1), QN_I32, QN_SHAPE(rows));
     qn_value *field = qn_tape_given(t, "tokens", QN_CLASS_INPUT, &tokens, false);
     qn_cache *cache = qn_alloc((size_t)g->model->layers * sizeof *cache, "cache values");
     if (!cache) return QN_ERR_OOM;
@@ -182,13 +181,12 @@ static qn_status record_generate(qn_generator *g, qn_tape *t, int kind) {
     if (status != QN_OK) return status;
     if (!out.hidden)
         return qn_fail(QN_ERR_UNSUPPORTED, "generate: this model does not continue sequences");
-    /* One row of the hidden states, looked up like a word: that of the last real token. */
+    /* One hidden state a row, looked up like a word: that of its last real token. */
     int64_t c = out.hidden->t.shape[out.hidden->t.ndim - 1];
-    qn_value *rows = qn_reshape(t, out.hidden, 2, (int64_t[]){width, c});
-    qn_value *row =
-        qn_embedding(t, qn_tape_given(t, "pick", QN_CLASS_INPUT, &pick, false), rows, NULL, NULL);
-    qn_value *y = qn_linear(t, row, out.head_weight, out.head_bias, QN_ACT_NONE, NULL);
-    y = qn_reshape(t, y, 1, (int64_t[]){-1});
+    qn_value *hidden = qn_reshape(t, out.hidden, 2, (int64_t[]){rows * width, c});
+    qn_value *last =
+        qn_embedding(t, qn_tape_given(t, "pick", QN_CLASS_INPUT, &pick, false), hidden, NULL, NULL);
+    qn_value *y = qn_linear(t, last, out.head_weight, out.head_bias, QN_ACT_NONE, NULL);
     g->kept[kind] = qn_tape_keep(t, y, "logits");
     return qn_tape_status(t);
 }
@@ -196,18 +194,20 @@ static qn_status record_generate(qn_generator *g, qn_tape *t, int kind) {
 static qn_status allocate(qn_generator *g, qn_device d) {
     qn_tensor one = cache_tensor(g, 0);
     int64_t cache = 2 * (int64_t)g->model->layers * (int64_t)qn_tensor_bytes(&one);
-    size_t input = (size_t)(g->chunk + 2) * sizeof(int32_t);
+    size_t input = (size_t)(g->rows * (g->chunk + 2)) * sizeof(int32_t);
+    g->position = qn_alloc((size_t)g->rows * sizeof *g->position, "a generator");
+    g->fed = qn_alloc((size_t)g->rows * sizeof *g->fed, "a generator");
+    if (!g->position || !g->fed) return QN_ERR_OOM;
+    memset(g->position, 0, (size_t)g->rows * sizeof *g->position);
     QN_TRY(qn_arena_create_on(d, "generation cache", (size_t)cache + input, &g->memory));
     g->cache = qn_arena_base(g->memory);
     return mirror_create(d, g->cache + cache, input, &g->in);
 }
 
-static qn_status show_logits(qn_generator *g, qn_device d, int kind) {
-    qn_tensor *t = &g->logits[kind];
-    *t = g->kept[kind]->t;
-    QN_TRY(mirror_create(d, t->data, qn_tensor_bytes(t), &g->out[kind]));
-    t->data = g->out[kind].here;
-    return QN_OK;
+static qn_status make_logits(qn_generator *g) {
+    g->logits = g->kept[DECODE]->t;
+    g->logits.data = qn_alloc(qn_tensor_bytes(&g->logits), "logits");
+    return g->logits.data ? QN_OK : QN_ERR_OOM;
 }
 
 qn_status qn_generator_create(const qn_infer_options *o, const qn_model *model,
@@ -215,7 +215,10 @@ qn_status qn_generator_create(const qn_infer_options *o, const qn_model *model,
     qn_generator *g = qn_alloc(sizeof *g, "a generator");
     if (!g) return QN_ERR_OOM;
     qn_status status = QN_OK;
-    *g = (qn_generator){.model = model, .params = params, .capacity = capacity};
+    *g = (qn_generator){.model = model,
+                        .params = params,
+                        .capacity = capacity,
+                        .rows = o->batch_size > 0 ? o->batch_size : 1};
     if (model->max_positions > 0 && g->capacity > model->max_positions)
         g->capacity = model->max_positions;
     if (g->capacity < 1) g->capacity = 1;
@@ -227,8 +230,10 @@ qn_status qn_generator_create(const qn_infer_options *o, const qn_model *model,
         QN_TRY_GOTO(qn_tape_create(&options, &t));
         status = record_generate(g, t, k);
         QN_TRY_GOTO(plan_and_bind(t, status, o->device, &g->program[k], &g->pool[k]));
-        QN_TRY_GOTO(show_logits(g, o->device, k));
+        QN_TRY_GOTO(mirror_create(o->device, g->kept[k]->t.data, qn_tensor_bytes(&g->kept[k]->t),
+                                  &g->out[k]));
     }
+    QN_TRY_GOTO(make_logits(g));
     *out = g;
     return QN_OK;
 done:
@@ -245,97 +250,81 @@ void qn_generator_free(qn_generator *g) {
     }
     mirror_free(&g->in);
     qn_arena_free(g->memory);
+    qn_free(g->logits.data);
+    qn_free(g->position);
+    qn_free(g->fed);
     qn_free(g);
 }
 
-void qn_generator_reset(qn_generator *g) { g->position = 0; }
-int64_t qn_generator_position(const qn_generator *g) { return g->position; }
+int64_t qn_generator_rows(const qn_generator *g) { return g->rows; }
 int64_t qn_generator_capacity(const qn_generator *g) { return g->capacity; }
-const qn_tensor *qn_generator_logits(const qn_generator *g) { return &g->logits[g->last]; }
+int64_t qn_generator_position(const qn_generator *g, int64_t row) { return g->position[row]; }
+void qn_generator_rewind(qn_generator *g, int64_t row, int64_t position) {
+    if (position < g->position[row]) g->position[row] = position;
+}
 
-qn_status qn_generator_feed(qn_generator *g, const int32_t *ids, int64_t n) {
-    if (n > g->capacity - g->position) {
-        return qn_fail(QN_ERR_USAGE, "generate: %lld tokens after %lld, the context holds %lld",
-                       (long long)n, (long long)g->position, (long long)g->capacity);
+qn_tensor qn_generator_logits(const qn_generator *g, int64_t row) {
+    qn_tensor all = g->logits;
+    int64_t v = all.shape[1];
+    char *data = (char *)all.data + row * v * (int64_t)qn_dtype_bytes(all.dtype);
+    return qn_tensor_make(data, all.dtype, QN_SHAPE(v));
+}
+
+/* A chunk's padding is written behind a row's tokens, where later ones overwrite it; it must lie
+ * inside the cache. Rows that have no room for a chunk make all go token by token. */
+static int64_t choose_width(const qn_generator *g, const int64_t *n) {
+    bool worth = false;
+    for (int64_t r = 0; r < g->rows; r++) {
+        if (n[r] - g->fed[r] > 1) worth = true;
+        if (g->position[r] + g->chunk > g->capacity) return 1;
     }
-    int32_t *tokens = words(g->in.here);
-    while (n > 0) {
-        /* A chunk must lie inside the cache with its padding; the rest goes token by token. */
-        bool whole = n > 1 && g->position + g->chunk <= g->capacity;
-        int64_t take = !whole ? 1 : n < g->chunk ? n : g->chunk;
-        g->last = whole ? PREFILL : DECODE;
-        memset(tokens, 0, (size_t)g->chunk * sizeof *tokens);
-        memcpy(tokens, ids, (size_t)take * sizeof *ids);
-        tokens[g->chunk] = (int32_t)g->position;
-        tokens[g->chunk + 1] = (int32_t)take - 1;
-        QN_TRY(mirror_send(&g->in));
-        QN_TRY(qn_program_replay(g->program[g->last]));
-        QN_TRY(mirror_show(&g->out[g->last]));
-        g->position += take;
-        ids += take;
-        n -= take;
+    return worth ? g->chunk : 1;
+}
+
+/* Feeds up to `width` tokens a row. A full row that rests has its last place overwritten: nothing
+ * can be appended to it anyway. */
+static qn_status feed_once(qn_generator *g, const int32_t *const *ids, const int64_t *n,
+                           int64_t width) {
+    int32_t *tokens = words(g->in.here), *start = tokens + g->rows * g->chunk,
+            *pick = start + g->rows;
+    int kind = width > 1 ? PREFILL : DECODE;
+    memset(tokens, 0, (size_t)(g->rows * g->chunk) * sizeof *tokens);
+    for (int64_t r = 0; r < g->rows; r++) {
+        int64_t left = n[r] - g->fed[r], take = left < width ? left : width;
+        int64_t at = g->position[r] < g->capacity ? g->position[r] : g->capacity - 1;
+        if (take > 0) memcpy(tokens + r * width, ids[r] + g->fed[r], (size_t)take * sizeof *tokens);
+        start[r] = (int32_t)at;
+        pick[r] = (int32_t)(r * width + (take > 0 ? take - 1 : 0));
+    }
+    QN_TRY(mirror_send(&g->in));
+    QN_TRY(qn_program_replay(g->program[kind]));
+    QN_TRY(mirror_show(&g->out[kind]));
+    size_t row_bytes = qn_tensor_bytes(&g->logits) / (size_t)g->rows;
+    for (int64_t r = 0; r < g->rows; r++) {
+        int64_t left = n[r] - g->fed[r], take = left < width ? left : width;
+        if (take <= 0) continue;
+        g->fed[r] += take;
+        g->position[r] += take;
+        memcpy((char *)g->logits.data + (size_t)r * row_bytes,
+               g->out[kind].here + (size_t)r * row_bytes, row_bytes);
     }
     return QN_OK;
 }
 
-/* ---- sampling -------------------------------------------------------------------------------- */
-
-/* Moves the `most` largest weights to the front, in falling order; ties keep the smaller token
- * first. */
-static void sift(const double *w, int32_t *heap, int64_t n, int64_t i) {
+qn_status qn_generator_feed(qn_generator *g, const int32_t *const *ids, const int64_t *n) {
+    for (int64_t r = 0; r < g->rows; r++) {
+        if (n[r] > g->capacity - g->position[r]) {
+            return qn_fail(QN_ERR_USAGE,
+                           "generate: %lld tokens after %lld in row %lld, the context holds %lld",
+                           (long long)n[r], (long long)g->position[r], (long long)r,
+                           (long long)g->capacity);
+        }
+        g->fed[r] = 0;
+    }
     for (;;) {
-        int64_t top = i, left = 2 * i + 1, right = left + 1;
-        for (int64_t c = left; c <= right && c < n; c++) {
-            if (w[heap[c]] > w[heap[top]] || (w[heap[c]] == w[heap[top]] && heap[c] < heap[top]))
-                top = c;
-        }
-        if (top == i) return;
-        int32_t swap = heap[i];
-        heap[i] = heap[top];
-        heap[top] = swap;
-        i = top;
+        bool more = false;
+        for (int64_t r = 0; r < g->rows; r++) more = more || g->fed[r] < n[r];
+        if (!more) return QN_OK;
+        QN_TRY(feed_once(g, ids, n, choose_width(g, n)));
     }
-}
-
-int32_t qn_sample(const qn_tensor *logits, const qn_sampling *s, int64_t draw, int32_t *order,
-                  double *weight) {
-    int64_t n = qn_tensor_count(logits);
-    double top = -INFINITY;
-    int32_t best = 0;
-    for (int64_t i = 0; i < n; i++) {
-        double v = qn_tensor_get(logits, i);
-        if (v > top) {
-            top = v;
-            best = (int32_t)i;
-        }
-    }
-    if (s->temperature <= 0) return best;
-    double total = 0;
-    for (int64_t i = 0; i < n; i++) {
-        weight[i] = exp((qn_tensor_get(logits, i) - top) / s->temperature);
-        order[i] = (int32_t)i;
-        total += weight[i];
-    }
-    double target = qn_rng_uniform(qn_rng_key(s->seed, "generate", "sample"), (uint64_t)draw, 0);
-    int64_t most = s->top_k > 0 && s->top_k < n ? s->top_k : n;
-    /* Take tokens in falling order off a heap until k tokens or probability p are gathered. */
-    for (int64_t i = n / 2 - 1; i >= 0; i--) sift(weight, order, n, i);
-    double gathered = 0;
-    int64_t taken = 0;
-    while (taken < most && (taken == 0 || gathered < s->top_p * total)) {
-        int64_t last = n - 1 - taken;
-        int32_t swap = order[0];
-        order[0] = order[last];
-        order[last] = swap;
-        gathered += weight[swap];
-        taken++;
-        sift(weight, order, last, 0);
-    }
-    target *= gathered;
-    for (int64_t i = 0; i < taken; i++) {
-        int32_t token = order[n - 1 - i];
-        target -= weight[token];
-        if (target < 0) return token;
-    }
-    return order[n - taken];
 }

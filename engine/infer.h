@@ -12,7 +12,7 @@
 typedef struct qn_infer_options {
     qn_device device;
     int threads;
-    int64_t batch_size; /* predictor: rows of one replay */
+    int64_t batch_size; /* rows of one replay */
     bool no_graph;      /* CUDA: launch call by call */
 } qn_infer_options;
 
@@ -31,29 +31,49 @@ const qn_tensor *qn_predictor_output(const qn_predictor *p);
 
 /* ---- generator: prefill and decode with a cache of keys and values --------------------------- */
 
+/* batch_size sequences at once, each at a position of its own (0 = one). */
 typedef struct qn_generator qn_generator;
-/* Holds at most `capacity` positions (at most model->max_positions if that is not 0). */
+/* Holds at most `capacity` positions a row (at most model->max_positions if that is not 0). */
 qn_status qn_generator_create(const qn_infer_options *o, const qn_model *model,
                               const qn_params *params, int64_t capacity,
                               qn_generator **out) QN_CHECKED;
 void qn_generator_free(qn_generator *g);
-void qn_generator_reset(qn_generator *g);             /* forget the sequence */
-int64_t qn_generator_position(const qn_generator *g); /* tokens seen */
+int64_t qn_generator_rows(const qn_generator *g);
 int64_t qn_generator_capacity(const qn_generator *g);
-/* Appends tokens; afterwards the logits are those of the next token. QN_ERR_USAGE beyond the
- * capacity. */
-qn_status qn_generator_feed(qn_generator *g, const int32_t *ids, int64_t n) QN_CHECKED;
-const qn_tensor *qn_generator_logits(const qn_generator *g); /* (vocabulary) */
+int64_t qn_generator_position(const qn_generator *g, int64_t row); /* tokens seen */
+/* Forgets all but the first `position` tokens of a row, which has at least that many. */
+void qn_generator_rewind(qn_generator *g, int64_t row, int64_t position);
+/* Appends n[row] tokens ids[row] to each row; a row with 0 stays as it is, and so do its logits.
+ * Afterwards the logits of a row are those of its next token. A row's result does not depend on the
+ * other rows. QN_ERR_USAGE beyond the capacity, with nothing changed. */
+qn_status qn_generator_feed(qn_generator *g, const int32_t *const *ids,
+                            const int64_t *n) QN_CHECKED;
+/* (vocabulary, perhaps padded) of one row; valid until the next feed. */
+qn_tensor qn_generator_logits(const qn_generator *g, int64_t row);
 
+/* ---- sampling.c: the next token from its logits ---------------------------------------------- */
+
+/* Applied in this order, which is Hugging Face's: repetition penalty, temperature, top-k, top-p,
+ * min-p. A zeroed struct draws the likeliest token. */
 typedef struct qn_sampling {
-    double temperature; /* 0 = the likeliest, first of equals */
-    int64_t top_k;      /* 0 = all */
-    double top_p;       /* 1 = all */
+    double temperature;        /* 0 = the likeliest, first of equals; no draw is made */
+    int64_t top_k;             /* 0 = all */
+    double top_p;              /* the likeliest that together hold this share of what top_k left;
+                                * 0 or 1 = all */
+    double min_p;              /* drop tokens less likely than this times the likeliest; 0 = none */
+    double repetition_penalty; /* of tokens seen: l / p if l > 0, else l p (Keskar et al. 2019);
+                                * 0 or 1 = none */
     uint64_t seed;
 } qn_sampling;
-/* Draws a token. The draw is a function of (seed, draw index, logits). order: room for that many
- * entries. */
-int32_t qn_sample(const qn_tensor *logits, const qn_sampling *s, int64_t draw, int32_t *order,
-                  double *weight);
+
+typedef struct qn_sampler qn_sampler; /* options and workspace for one vocabulary */
+qn_status qn_sampler_create(const qn_sampling *s, int64_t vocabulary, qn_sampler **out) QN_CHECKED;
+void qn_sampler_free(qn_sampler *s);
+/* Draws a token from `vocabulary` logits (f32, f64 or bf16; a longer tensor's rest is padding and
+ * left out). The draw is a function of (seed, row, draw, logits, seen): `row` tells sequences of a
+ * batch apart, `draw` counts the tokens of one. seen: n_seen tokens of the sequence so far. A NaN
+ * logit is never drawn unless all are NaN, when it is token 0. */
+int32_t qn_sampler_draw(qn_sampler *s, const qn_tensor *logits, int64_t row, int64_t draw,
+                        const int32_t *seen, int64_t n_seen);
 
 #endif

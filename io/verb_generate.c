@@ -13,8 +13,7 @@ typedef struct generation {
     int64_t max_new;
     int32_t *ids; /* prompt and continuation */
     int64_t n;
-    int32_t *order; /* workspace of the sampler */
-    double *weight;
+    qn_sampler *sampler;
 } generation;
 
 static qn_status read_options(const qn_cli *cli, generation *s, const char **prompt) {
@@ -41,11 +40,9 @@ static qn_status read_options(const qn_cli *cli, generation *s, const char **pro
 }
 
 static qn_status encode_prompt(generation *s, const char *prompt) {
-    int64_t length = (int64_t)strlen(prompt), vocabulary = s->model.build.model_config.vocab_size;
+    int64_t length = (int64_t)strlen(prompt);
     s->ids = qn_alloc((size_t)(length + s->max_new + 1) * sizeof *s->ids, "tokens");
-    s->order = qn_alloc((size_t)vocabulary * sizeof *s->order, "sampling");
-    s->weight = qn_alloc((size_t)vocabulary * sizeof *s->weight, "sampling");
-    if (!s->ids || !s->order || !s->weight) return QN_ERR_OOM;
+    if (!s->ids) return QN_ERR_OOM;
     if (length > 0) {
         qn_status status = qn_vocab_encode(s->model.metadata.vocab, prompt, length, s->ids, &s->n);
         return status == QN_OK ? QN_OK : qn_fail_prefix(status, "--prompt");
@@ -70,22 +67,22 @@ static qn_status print_token(const generation *s, int32_t id) {
 static qn_status feed_all(generation *s) {
     int64_t capacity = qn_generator_capacity(s->g),
             keep = s->n < capacity ? s->n : capacity - capacity / 2;
-    qn_generator_reset(s->g);
-    return qn_generator_feed(s->g, s->ids + s->n - keep, keep);
+    const int32_t *from = s->ids + s->n - keep;
+    qn_generator_rewind(s->g, 0, 0);
+    return qn_generator_feed(s->g, &from, &keep);
 }
 
 static qn_status continue_text(generation *s) {
-    int64_t known = qn_vocab_size(s->model.metadata.vocab);
     QN_TRY(feed_all(s));
     for (int64_t i = 0; i < s->max_new; i++) {
-        qn_tensor logits = *qn_generator_logits(s->g); /* rows beyond the vocabulary are padding */
-        if (logits.shape[0] > known) logits.shape[0] = known;
-        int32_t id = qn_sample(&logits, &s->sampling, i, s->order, s->weight);
+        qn_tensor logits = qn_generator_logits(s->g, 0);
+        int32_t id = qn_sampler_draw(s->sampler, &logits, 0, i, s->ids, s->n);
+        const int32_t *last = &s->ids[s->n];
         s->ids[s->n++] = id;
         QN_TRY(print_token(s, id));
         if (i + 1 == s->max_new) break;
-        bool full = qn_generator_position(s->g) == qn_generator_capacity(s->g);
-        QN_TRY(full ? feed_all(s) : qn_generator_feed(s->g, &id, 1));
+        bool full = qn_generator_position(s->g, 0) == qn_generator_capacity(s->g);
+        QN_TRY(full ? feed_all(s) : qn_generator_feed(s->g, &last, &(int64_t){1}));
     }
     putchar('\n');
     return QN_OK;
@@ -100,6 +97,7 @@ static qn_status run(const qn_cli *cli, generation *s) {
                           .no_graph = !qn_config_boolean(s->model.config, "train.cuda_graph")};
     QN_TRY(
         qn_generator_create(&o, &s->model.build.model, s->model.params, s->n + s->max_new, &s->g));
+    QN_TRY(qn_sampler_create(&s->sampling, qn_vocab_size(s->model.metadata.vocab), &s->sampler));
     fputs(prompt, stdout);
     return continue_text(s);
 }
@@ -113,8 +111,7 @@ qn_status qn_verb_generate(const qn_cli *cli) {
     qn_status status = run(cli, &s);
     qn_generator_free(s.g);
     qn_free(s.ids);
-    qn_free(s.order);
-    qn_free(s.weight);
+    qn_sampler_free(s.sampler);
     qn_loaded_free(&s.model);
     return status;
 }

@@ -63,7 +63,6 @@ static void write_row(prediction *p, int64_t index, const qn_tensor *y, int64_t 
 static qn_infer_options infer_options(const prediction *p) {
     return (qn_infer_options){.device = p->model.build.device,
                               .threads = p->model.build.threads,
-                              .batch_size = ROWS,
                               .no_graph = !qn_config_boolean(p->model.config, "train.cuda_graph")};
 }
 
@@ -95,6 +94,7 @@ static qn_status predict_features(const qn_cli *cli, prediction *p) {
     if (s != QN_OK) return qn_fail_prefix(s, "%s", file);
     bool classes = strcmp(qn_config_string(p->model.config, "objective"), "classify") == 0;
     qn_infer_options o = infer_options(p);
+    o.batch_size = ROWS;
     qn_field field = {.name = "features", .dtype = QN_F32, .ndim = 1, .shape = {x.per_item}};
     qn_predictor *predictor;
     QN_TRY(qn_predictor_create(&o, &b->model, p->model.params, &field, classes, &predictor));
@@ -124,18 +124,23 @@ static double surprise(const qn_tensor *logits, int32_t target) {
     return top + log(sum) - qn_tensor_get(logits, target);
 }
 
+static qn_status feed(qn_generator *g, const int32_t *ids, int64_t n) {
+    return qn_generator_feed(g, &ids, &n);
+}
+
 /* Each token after the first is predicted from all before it, as far as the context reaches. */
 static qn_status score_line(qn_generator *g, const int32_t *ids, int64_t n, double *total) {
     int64_t capacity = qn_generator_capacity(g);
     *total = 0;
-    qn_generator_reset(g);
+    qn_generator_rewind(g, 0, 0);
     for (int64_t i = 0; i + 1 < n; i++) {
-        if (qn_generator_position(g) == capacity) {
-            qn_generator_reset(g);
-            QN_TRY(qn_generator_feed(g, ids + i - capacity / 2, capacity / 2));
+        if (qn_generator_position(g, 0) == capacity) {
+            qn_generator_rewind(g, 0, 0);
+            QN_TRY(feed(g, ids + i - capacity / 2, capacity / 2));
         }
-        QN_TRY(qn_generator_feed(g, ids + i, 1));
-        *total += surprise(qn_generator_logits(g), ids[i + 1]);
+        QN_TRY(feed(g, ids + i, 1));
+        qn_tensor logits = qn_generator_logits(g, 0);
+        *total += surprise(&logits, ids[i + 1]);
     }
     return QN_OK;
 }
