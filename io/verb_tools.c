@@ -4,6 +4,7 @@
 #include "io/environment.h"
 #include "io/report.h"
 #include "io/run_load.h"
+#include "io/safetensors.h"
 #include "io/text_buffer.h"
 
 #include <stdio.h>
@@ -71,7 +72,19 @@ qn_status qn_verb_init(const qn_cli *cli) {
     return s;
 }
 
+static qn_status inspect_safetensors(const qn_cli *cli) {
+    qn_safetensors *s;
+    char *text;
+    if (qn_cli_has(cli, "--digest"))
+        return qn_fail(QN_ERR_USAGE, "--digest is of a run or a checkpoint");
+    QN_TRY(qn_safetensors_open(cli->arg[0], &s));
+    qn_status status = print(qn_safetensors_inspect(s, qn_cli_has(cli, "--json"), &text), &text);
+    qn_safetensors_close(s);
+    return status;
+}
+
 qn_status qn_verb_inspect(const qn_cli *cli) {
+    if (qn_safetensors_meant(cli->arg[0])) return inspect_safetensors(cli);
     qn_checkpoint *c;
     char warning[QN_MESSAGE_MAX];
     QN_TRY(qn_open_checkpoint(cli->arg[0], QN_CHECKPOINT_ALL, warning, sizeof warning, &c));

@@ -4,6 +4,7 @@
 #
 #   tests/test_fuzz.sh [HARNESS...]                    20,000 inputs each, some seconds
 #   QUERN_FUZZ_RUNS=1000000 tests/test_fuzz.sh         the full size
+#   QUERN_FUZZ_RUNS=10000000 tests/test_fuzz.sh safetensors    ten million for one reader
 #   QUERN_FUZZ_COVERAGE=1 tests/test_fuzz.sh           and the branch coverage of the readers
 #
 # QUERN_FUZZ_SEED (1) picks the sequence of inputs.
@@ -44,6 +45,11 @@ describe() { # HARNESS
         packages="hdf5-serial libcjson libxxhash"
         options="-max_len=4096 -use_value_profile=1"
         seeds=$folder/checkpoint.manifests
+        ;;
+    safetensors)
+        readers="io/safetensors.c io/safetensors_open.c io/safetensors_inspect.c"
+        more="io/file.c io/json.c io/large_file.c io/text_buffer.c" packages=libcjson
+        options="-max_len=1024 -dict=tests/hostile/safetensors.dict" seeds=tests/hostile/safetensors
         ;;
     *)
         echo "tests/fuzz_$1.c has no row in tests/test_fuzz.sh"
