@@ -39,19 +39,13 @@ typedef struct plan {
     const char *dir;    /* first = 0: saves there after the last step; NULL = neither */
     int64_t accumulate; /* 0 = 1 */
     double dropout, clip;
-    bool no_graph, recompute, nudge;
+    bool no_graph, recompute, nudge, evaluate;
 } plan;
 
 typedef struct trace {
     double loss[STEPS], norm[STEPS], eval;
     uint64_t start, end; /* digests of the state before the first and after the last step */
 } trace;
-
-static void need_cuda(void) {
-    if (qn_cuda_usable()) return;
-    if (!qn_device_built(QN_CUDA)) fflush(stdout), print_message("this build has no CUDA\n");
-    skip();
-}
 
 /* ---- one run --------------------------------------------------------------------------------- */
 
@@ -160,9 +154,11 @@ static void train(const plan *p, trace *out) {
     }
     out->end = qn_rig_digest(&r);
     if (p->dir && !p->first) checkpoint(&r, p, false, p->steps);
-    qn_record record = {0};
-    qn_assert_ok(qn_session_evaluate(r.session, QN_SPLIT_VAL, 0, &record));
-    out->eval = qn_record_get(&record, "eval/loss", (double)NAN);
+    if (p->evaluate) {
+        qn_record record = {0};
+        qn_assert_ok(qn_session_evaluate(r.session, QN_SPLIT_VAL, 0, &record));
+        out->eval = qn_record_get(&record, "eval/loss", (double)NAN);
+    }
     qn_rig_free(&r);
 }
 
@@ -188,11 +184,10 @@ static void assert_no_further(double got, double bound, const char *what) {
 }
 
 static void test_fifty_steps(void **state) {
-    need_cuda();
     enum { CPU, NUDGED, CUDA, CPU_BF16, CUDA_BF16, N };
     trace *t = calloc(N, sizeof *t);
     if (!t) fail_msg("out of memory");
-    plan p = {.type = *state, .device = QN_CPU, .steps = STEPS};
+    plan p = {.type = *state, .device = QN_CPU, .steps = STEPS, .evaluate = true};
     train(&p, &t[CPU]);
     p.nudge = true;
     train(&p, &t[NUDGED]);
@@ -218,36 +213,34 @@ static void test_fifty_steps(void **state) {
     free(t);
 }
 
-/* The same run twice, and launched call by call instead of as graphs: the same bits. */
-static void test_graphs_and_repetition_change_nothing(void **state) {
-    need_cuda();
+/* The same run as graphs and launched call by call: the same bits. */
+static void test_graphs_change_nothing(void **state) {
+    enum { FEW = 3 };
     static const qn_precision precisions[] = {QN_PRECISION_F32, QN_PRECISION_BF16,
                                               QN_PRECISION_BF16_SR};
     for (int k = 0; k < 3; k++) {
-        trace once, again, plain;
+        trace graph, plain;
         plan p = {.type = *state,
                   .device = QN_CUDA,
                   .precision = precisions[k],
-                  .steps = 4,
+                  .steps = FEW,
                   .dropout = 0.1,
-                  .clip = 1};
-        train(&p, &once);
-        train(&p, &again);
+                  .clip = 1,
+                  .evaluate = true};
+        train(&p, &graph);
         p.no_graph = true;
         train(&p, &plain);
-        assert_int_equal(again.end, once.end);
-        assert_int_equal(plain.end, once.end);
-        assert_memory_equal(plain.loss, once.loss, 4 * sizeof *once.loss);
-        assert_true(plain.eval == once.eval && again.eval == once.eval);
-        assert_int_not_equal(once.start, once.end);
+        assert_int_equal(plain.end, graph.end);
+        assert_memory_equal(plain.loss, graph.loss, FEW * sizeof *graph.loss);
+        assert_true(plain.eval == graph.eval);
+        assert_int_not_equal(graph.start, graph.end);
     }
 }
 
 /* Stochastic rounding draws from Philox by element, so both devices round alike where they agree
  * before rounding: the bound of bf16, over a few steps. */
 static void test_stochastic_rounding_follows_the_cpu(void **state) {
-    need_cuda();
-    enum { SR_STEPS = 8 };
+    enum { SR_STEPS = 5 };
     trace f32, cpu, cuda;
     plan p = {.type = *state, .device = QN_CPU, .steps = SR_STEPS};
     train(&p, &f32);
@@ -261,7 +254,6 @@ static void test_stochastic_rounding_follows_the_cpu(void **state) {
 
 /* What a step may have besides, one after the other; recomputing keeps the bits. */
 static void test_options_follow_the_cpu(void **state) {
-    need_cuda();
     static const struct {
         const char *name;
         plan plan;
@@ -272,7 +264,7 @@ static void test_options_follow_the_cpu(void **state) {
         {"dropout", {.dropout = 0.2}},
         {"recompute", {.dropout = 0.2, .recompute = true}},
     };
-    enum { ROWS = sizeof rows / sizeof *rows, FEW = 3 };
+    enum { ROWS = sizeof rows / sizeof *rows, FEW = 2 };
     trace cpu[ROWS], cuda[ROWS];
     for (int k = 0; k < ROWS; k++) {
         plan p = rows[k].plan;
@@ -298,8 +290,7 @@ static void test_options_follow_the_cpu(void **state) {
 /* Saved on one device, loaded on both: the same bits at once, the uninterrupted run's bits at the
  * end where it was saved, its losses on the other. */
 static void test_checkpoints_move_between_devices(void **state) {
-    need_cuda();
-    enum { AT = 2, END = 4 };
+    enum { AT = 1, END = 3 };
     for (int k = 0; k < 4; k++) {
         char *dir = qn_test_dir();
         bool half = k & 1;
@@ -359,10 +350,10 @@ static FILE *start_child(const char *profile, const char *type, bool half) {
 }
 
 /* The checker's findings end a process with a status of their own. On a real GPU QUERN_EMU means
- * nothing and this trains there. */
+ * nothing and this trains there. 8.9 differs from 8.0 in its shared memory only, which the kernels
+ * of f32 do not use up. */
 static void test_every_profile_is_free_of_findings(void **state) {
-    need_cuda();
-    static const char *const profiles[] = {"8.0", "8.9", "9.0"};
+    static const char *const profiles[] = {"8.0", "9.0", "8.9"};
     for (int half = 0; half < 2; half++) {
         trace cpu;
         plan p = {.type = *state,
@@ -370,9 +361,10 @@ static void test_every_profile_is_free_of_findings(void **state) {
                   .precision = half ? QN_PRECISION_BF16 : QN_PRECISION_F32,
                   .steps = CHECKED_STEPS};
         FILE *from[3];
-        for (int k = 0; k < 3; k++) from[k] = start_child(profiles[k], *state, half);
+        int n_profiles = half ? 3 : 2;
+        for (int k = 0; k < n_profiles; k++) from[k] = start_child(profiles[k], *state, half);
         train(&p, &cpu);
-        for (int k = 0; k < 3; k++) {
+        for (int k = 0; k < n_profiles; k++) {
             double loss[CHECKED_STEPS];
             int n = 0;
             while (n < CHECKED_STEPS && fscanf(from[k], "%lf", &loss[n]) == 1) n++;
@@ -387,14 +379,22 @@ static void test_every_profile_is_free_of_findings(void **state) {
     }
 }
 
+static void cuda_training(void **state) {
+    (void)state;
+    if (!qn_device_built(QN_CUDA)) print_message("this build has no CUDA\n");
+    skip();
+}
+
 int main(int argc, char **argv) {
     static char gpt2[] = "gpt2", llama[] = "llama";
+    const struct CMUnitTest none[] = {cmocka_unit_test(cuda_training)};
     if (argc == 4 && strcmp(argv[1], "child") == 0) return child(argv[2], argv[3]);
+    if (!qn_cuda_usable()) return cmocka_run_group_tests_name("cuda training", none, NULL, NULL);
     const struct CMUnitTest tests[] = {
 #define BOTH(test)                                                                                 \
     {"gpt2: " #test, test, NULL, NULL, gpt2}, {"llama: " #test, test, NULL, NULL, llama}
         BOTH(test_fifty_steps),
-        BOTH(test_graphs_and_repetition_change_nothing),
+        BOTH(test_graphs_change_nothing),
         BOTH(test_stochastic_rounding_follows_the_cpu),
         BOTH(test_options_follow_the_cpu),
         BOTH(test_checkpoints_move_between_devices),
