@@ -22,7 +22,8 @@
     X(linear) X(linear_bwd_input) X(linear_bwd_weight) X(matmul)                                  \
     X(embedding) X(embedding_bwd) X(layernorm) X(layernorm_bwd) X(rmsnorm) X(rmsnorm_bwd)         \
     X(attention) X(attention_bwd) X(cache_write) X(activation) X(activation_bwd)                  \
-    X(swiglu) X(swiglu_bwd) X(rope) X(dropout) X(softmax) X(softmax_bwd)                          \
+    X(swiglu) X(swiglu_bwd) X(rope) X(pool_tokens) X(pool_tokens_bwd)                             \
+    X(dropout) X(softmax) X(softmax_bwd)                                                          \
     X(cross_entropy) X(linear_cross_entropy) X(mse) X(accuracy)                                   \
     X(grad_norm) X(guard) X(adamw) X(sgd)
 /* clang-format on */
@@ -88,6 +89,13 @@ qn_value *qn_matmul(qn_tape *t, qn_value *a, qn_value *b, bool transpose_a, bool
  *   where it is differentiated). Gradient by sorted segments, no atomics. */
 qn_value *qn_embedding(qn_tape *t, qn_value *ids, qn_value *table, qn_value *positions,
                        qn_value *start);
+
+/* ---- op_pool_tokens.c ------------------------------------------------------------------------ */
+
+/* y[b,:] = x[b,t,:] of the first or last token of sample b, or the mean over its tokens.
+ *   x (B,T,C), documents NULL or (B,T) i32: tokens with a negative one are padding
+ * A sample of padding only gives 0. f64 sums in token order. */
+qn_value *qn_pool_tokens(qn_tape *t, qn_value *x, qn_value *documents, qn_pooling kind);
 
 /* ---- op_norm.c ------------------------------------------------------------------------------- */
 

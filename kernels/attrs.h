@@ -91,6 +91,12 @@ typedef struct qn_rope_attrs {
     bool inverse; /* rotates back: the gradient */
 } qn_rope_attrs;
 
+typedef enum qn_pooling { QN_POOL_FIRST, QN_POOL_LAST, QN_POOL_MEAN, QN_POOLING_COUNT } qn_pooling;
+typedef struct qn_pool_attrs {
+    qn_pooling kind;
+    int64_t tokens; /* T, which the gradient cannot see otherwise */
+} qn_pool_attrs;
+
 typedef struct qn_dropout_attrs {
     double p;
 } qn_dropout_attrs;

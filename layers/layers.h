@@ -45,10 +45,23 @@ qn_status qn_norm_declare(qn_params *p, const char *path, const char *hf, qn_nor
 qn_value *qn_norm(qn_graph *g, const char *path, qn_norm_kind kind, double eps, qn_value *x,
                   qn_value *residual, qn_value **sum);
 
+/* ---- heads.c: from the last hidden states to what a task needs ------------------------------- */
+
+typedef enum qn_head {
+    QN_HEAD_LM,        /* the next token */
+    QN_HEAD_SEQUENCE,  /* num_labels numbers per sample */
+    QN_HEAD_TOKEN,     /* num_labels numbers per token */
+    QN_HEAD_MASKED_LM, /* the token itself, from both sides */
+    QN_HEAD_EMBEDDING, /* the pooled hidden states, no parameters */
+    QN_HEAD_COUNT
+} qn_head;
+/* "lm", "sequence_classification", "token_classification", "masked_lm", "embedding" */
+bool qn_head_parse(const char *name, qn_head *out);
+
 /* ---- transformer.c: the pre-norm decoder both families share --------------------------------- */
 
 typedef struct qn_model_config {
-    const char *type; /* "mlp", "gpt2", "llama" */
+    const char *type; /* "mlp", "gpt2", "llama", "bert", "roberta" */
     /* transformers, in Hugging Face's words */
     int64_t vocab_size, hidden_size, num_hidden_layers, num_attention_heads, num_key_value_heads,
         head_dim;
@@ -57,6 +70,13 @@ typedef struct qn_model_config {
     double norm_eps, rope_theta, initializer_range;
     qn_activation activation;
     double dropout, attention_dropout, embedding_dropout;
+    /* encoders: position 0 is row position_offset of the table of max_position_embeddings rows */
+    int64_t type_vocab_size, position_offset;
+    /* heads */
+    qn_head head;
+    int64_t num_labels;
+    qn_pooling pooling; /* of the embedding head */
+    double classifier_dropout;
     /* mlp */
     int n_hidden;
     int64_t hidden_sizes[16];
@@ -66,28 +86,40 @@ typedef struct qn_model_config {
 typedef struct qn_block { /* what differs between families */
     const qn_model_config *c;
     qn_norm_kind norm;
-    bool rope, gated; /* rotary positions; SwiGLU feed-forward */
-    bool fused_qkv;   /* one qkv projection (GPT-2) or separate q, k, v */
+    bool rope, gated;   /* rotary positions; SwiGLU feed-forward */
+    bool bidirectional; /* tokens see what follows them too */
+    bool fused_qkv;     /* one qkv projection (GPT-2) or separate q, k, v */
 } qn_block;
 
-/* Token ids (B,T) -> out->hidden (B,T,C) and out->head_weight: embedding of the tokens, and of
+/* Token ids (B,T) -> what qn_head_forward fills out with: embedding of the tokens, and of
  * their positions unless they are rotary, in scope embed; each block in scope blocks.N with attn
  * and mlp inside; the last norm. Parameters: embed.token, embed.position, blocks.N, norm, head.
  * Fields of `in`: "positions" (B,T) i32 instead of start, start + 1, ...; "documents" (B,T) i32, a
- * token sees only its own. */
+ * token sees only its own; negative: padding. */
 qn_status qn_transformer_forward(const qn_block *b, qn_graph *g, const qn_forward *in,
                                  qn_output *out) QN_CHECKED;
 /* Adds the parameter `name` (rows, C), drawn normally with initializer_range. */
 qn_status qn_embedding_declare(qn_params *p, const qn_model_config *c, const char *name,
                                const char *hf_name, int64_t rows) QN_CHECKED;
-/* Adds head.weight (vocab, C), unless the embedding of the tokens is the output layer too. */
+/* encoder.c: the same with post-norm blocks, parameters embed.type and embed.norm, no norm. A
+ * third field of `in`: "token_types" (B,T) i32, the segment of a pair of texts. */
+qn_status qn_encoder_forward(const qn_block *b, qn_graph *g, const qn_forward *in,
+                             qn_output *out) QN_CHECKED;
+/* heads.c. Adds the parameters of c->head as the family has them: head.dense, head.norm, head; no
+ * head.weight if the embedding of the tokens is the output layer too. QN_ERR_CONFIG if the family
+ * has no such head. */
 qn_status qn_head_declare(qn_params *p, const qn_model_config *c) QN_CHECKED;
+/* hidden (B,T,C), the last layer's; table: the embedding of the tokens. Fills out: hidden and
+ * head_weight (and head_bias) over the vocabulary, else logits (B, num_labels) or
+ * (B, T, num_labels), or the pooled (B, C). */
+qn_status qn_head_forward(const qn_model_config *c, qn_graph *g, const qn_forward *in,
+                          qn_value *hidden, qn_value *table, qn_output *out) QN_CHECKED;
 /* The members that follow from the configuration; declare and forward are the family's. */
 qn_model qn_transformer_model(const qn_model_config *c);
 /* self_attention.c: o = attention(norm'ed x), before the output projection's residual. */
 qn_value *qn_self_attention(qn_graph *g, const qn_block *b, int layer, qn_value *x,
                             const qn_forward *in);
-/* feed_forward.c: down(act(up x)) or down(silu(gate x) * up x), plus residual. */
+/* feed_forward.c: down(act(up x)) or down(silu(gate x) * up x), plus residual (B,T,C). */
 qn_value *qn_feed_forward(qn_graph *g, const qn_block *b, int layer, qn_value *x,
                           qn_value *residual);
 
@@ -98,6 +130,7 @@ qn_value *qn_feed_forward(qn_graph *g, const qn_block *b, int layer, qn_value *x
 void qn_model_mlp(const qn_model_config *c, qn_model *out);
 void qn_model_gpt2(const qn_model_config *c, qn_model *out);
 void qn_model_llama(const qn_model_config *c, qn_model *out);
+void qn_model_bert(const qn_model_config *c, qn_model *out);                   /* and RoBERTa */
 qn_status qn_model_create(const qn_model_config *c, qn_model *out) QN_CHECKED; /* by c->type */
 
 typedef struct qn_objective_config {

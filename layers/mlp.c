@@ -51,13 +51,18 @@ qn_status qn_model_create(const qn_model_config *c, qn_model *out) {
     static const struct {
         const char *type;
         void (*create)(const qn_model_config *, qn_model *);
-    } families[] = {{"mlp", qn_model_mlp}, {"gpt2", qn_model_gpt2}, {"llama", qn_model_llama}};
+    } families[] = {{"mlp", qn_model_mlp},
+                    {"gpt2", qn_model_gpt2},
+                    {"llama", qn_model_llama},
+                    {"bert", qn_model_bert},
+                    {"roberta", qn_model_bert}};
     for (size_t i = 0; i < sizeof families / sizeof *families; i++) {
         if (strcmp(c->type, families[i].type) == 0) {
             families[i].create(c, out);
             return QN_OK;
         }
     }
-    return qn_fail(QN_ERR_CONFIG, "model.type \"%s\" is unknown; expected mlp, gpt2 or llama",
+    return qn_fail(QN_ERR_CONFIG,
+                   "model.type \"%s\" is unknown; expected mlp, gpt2, llama, bert or roberta",
                    c->type);
 }

@@ -63,7 +63,8 @@ qn_value *qn_self_attention(qn_graph *g, const qn_block *b, int layer, qn_value 
         start = in->start;
     }
     bool training = qn_tape_get_options(g->tape)->training;
-    qn_attention_attrs attrs = {.causal = true, .dropout = training ? c->attention_dropout : 0.0};
+    qn_attention_attrs attrs = {.causal = !b->bidirectional,
+                                .dropout = training ? c->attention_dropout : 0.0};
     qn_value *o = qn_attention(g->tape, h.q, h.k, h.v, qn_forward_field(in, "documents"), start,
                                attrs.dropout > 0 ? g->rng : NULL, &attrs);
     if (!o) return NULL;

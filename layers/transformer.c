@@ -42,9 +42,8 @@ qn_status qn_transformer_forward(const qn_block *b, qn_graph *g, const qn_forwar
     h = qn_dropout(g->tape, h, c->embedding_dropout, g->rng, "dropout");
     qn_tape_scope_pop(g->tape);
     for (int i = 0; i < c->num_hidden_layers; i++) h = block_forward(g, b, i, h, in);
-    out->hidden = qn_norm(g, "norm", b->norm, c->norm_eps, h, NULL, NULL);
-    out->head_weight = c->tie_word_embeddings ? table : qn_graph_param(g, "head.weight");
-    return qn_tape_status(g->tape);
+    h = qn_norm(g, "norm", b->norm, c->norm_eps, h, NULL, NULL);
+    return qn_head_forward(c, g, in, h, table, out);
 }
 
 qn_status qn_embedding_declare(qn_params *p, const qn_model_config *c, const char *name,
@@ -56,12 +55,6 @@ qn_status qn_embedding_declare(qn_params *p, const qn_model_config *c, const cha
                       .init = QN_INIT_NORMAL,
                       .init_scale = c->initializer_range};
     return qn_params_add(p, &table);
-}
-
-qn_status qn_head_declare(qn_params *p, const qn_model_config *c) {
-    qn_linear_spec head = {
-        .in = c->hidden_size, .out = c->vocab_size, .init = {QN_INIT_NORMAL, c->initializer_range}};
-    return c->tie_word_embeddings ? QN_OK : qn_dense_declare(p, "head", "lm_head", &head);
 }
 
 qn_model qn_transformer_model(const qn_model_config *c) {
