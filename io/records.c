@@ -106,6 +106,7 @@ static qn_status next_in_array(qn_records *r, const cJSON **record) {
     } else if (r->taken > 0 && at < r->size && r->bytes[at] != ']') {
         qni_records_begin(r, at);
         r->at = r->size; /* no telling where the next record begins */
+        r->closed = true;
         return qni_records_fail_at(r, at, QN_ERR_FORMAT, "expected ',' or ']' behind a record");
     } else if (at < r->size && r->bytes[at] == ']') {
         int64_t rest = skip_space(r, at + 1);

@@ -104,7 +104,7 @@ static qn_status field(qn_records *r, qn_setup *arena, char separator, int64_t *
     return copy_text(r, arena, from, to, out);
 }
 
-/* Fields of one row into at most `most` places; *n is how many there are. Leaves r->at behind it. */
+/* Fields of one row into at most `most` places; *n is how many there are. Leaves r->at behind. */
 static qn_status row(qn_records *r, qn_setup *arena, char **out, int most, int *n) {
     char separator = r->format == QN_RECORDS_TSV ? '\t' : ',';
     int64_t at = r->at;

@@ -64,7 +64,7 @@ static void test_json(void **state) {
         {"a.json", "{\"a\": 1}\r\n\r\n{\"a\": 2}", "{\"a\": 1}@1|{\"a\": 2}@3|", 0},
         {"a.json", "[{\"a\": 1},\n{\"a\" 2},\n{\"a\": 3}]",
          "{\"a\": 1}@1|!a.json:2:6: found `2`, expected `:` after the key|{\"a\": 3}@3|", 0},
-        {"a.json", "[{\"a\": 1}, 7]", "{\"a\": 1}@1|!a.json:1:11: found no object, expected {...}|",
+        {"a.json", "[{\"a\": 1}, 7]", "{\"a\": 1}@1|!a.json:1:12: found no object, expected {...}|",
          0},
         {"a.json", "[{\"a\": 1} {}]",
          "{\"a\": 1}@1|!a.json:1:11: expected ',' or ']' behind a record|", 0},
