@@ -112,6 +112,7 @@ static qn_status next_in_array(qn_records *r, const cJSON **record) {
         int64_t rest = skip_space(r, at + 1);
         r->at = r->size;
         if (rest == r->size || r->closed) return QN_OK;
+        r->closed = true;
         qni_records_begin(r, rest);
         return qni_records_fail_at(r, rest, QN_ERR_FORMAT, "found text behind the array");
     }
