@@ -19,7 +19,8 @@
 #define QN_OP_MAP(X)                                                                              \
     X(add) X(sub) X(mul) X(div) X(scale) X(unary) X(unary_bwd) X(fill)                            \
     X(reduce) X(reduce_bwd) X(cast) X(copy) X(concat)                                             \
-    X(linear) X(linear_bwd_input) X(linear_bwd_weight) X(matmul)                                  \
+    X(linear) X(linear_adapted) X(adapted_norm)                                                   \
+    X(linear_bwd_input) X(linear_bwd_weight) X(matmul)                                            \
     X(embedding) X(embedding_bwd) X(layernorm) X(layernorm_bwd) X(rmsnorm) X(rmsnorm_bwd)         \
     X(attention) X(attention_bwd) X(cache_write) X(activation) X(activation_bwd)                  \
     X(swiglu) X(swiglu_bwd) X(rope) X(pool_tokens) X(pool_tokens_bwd)                             \
@@ -77,6 +78,25 @@ bool qn_activation_parse(const char *name, qn_activation *out);
  * Slots: in x,w,b,residual; out y, pre (= x w^T + b, saved for the gradient unless act is NONE). */
 qn_value *qn_linear(qn_tape *t, qn_value *x, qn_value *w, qn_value *b, qn_activation act,
                     qn_value *residual);
+
+/* op_adapter.c: y = act(x w^T + sum over the adapters + b) + residual, where adapter k adds u B^T
+ * (Hu et al. 2021, "LoRA") to the columns [first, first + M_k) of y:
+ *   u (..., r) = scale * x A^T, recorded by the caller; b (M_k, r); at most QN_ADAPTER_PARTS of
+ *   them, which need not cover y. Rows of u and b may be strided. Otherwise as qn_linear.
+ * Slots: in x,w,b,residual, then u,b of each adapter; out y, pre. Needs a body of the op on the
+ * tape's device: qn_linear_adapted_fused tells; without one record x w^T and each u b^T on top. */
+typedef struct qn_adapted_part {
+    qn_value *u, *b;
+    int64_t first;
+} qn_adapted_part;
+qn_value *qn_linear_adapted(qn_tape *t, qn_value *x, qn_value *w, qn_value *b, qn_activation act,
+                            qn_value *residual, int n, const qn_adapted_part *part);
+bool qn_linear_adapted_fused(const qn_tape *t, qn_dtype dt);
+
+/* norm[m] = |w[m,:] + scale (b a)[m,:]|, a constant for the gradient (Liu et al. 2024, "DoRA"); w
+ * (M,K), a (r,K), b (M,r). The op adds up |w|^2 + 2 scale p.b + scale^2 b g b in f64 from two small
+ * products p = w a^T and g = a a^T, so b a is never made. Slots: in w,p,g,b; out norm. */
+qn_value *qn_adapted_norm(qn_tape *t, qn_value *w, qn_value *a, qn_value *b, double scale);
 
 /* y = alpha op(a) op(b), batched over equal leading axes. */
 qn_value *qn_matmul(qn_tape *t, qn_value *a, qn_value *b, bool transpose_a, bool transpose_b);

@@ -77,6 +77,13 @@ const qn_param *qn_params_find(const qn_params *p, const char *name) {
     return i < 0 ? NULL : &p->item[i];
 }
 
+const qn_adapter *qn_params_adapter(const qn_params *p, const char *path) {
+    for (int i = 0; i < p->n_adapters; i++) {
+        if (strcmp(p->adapter[i].path, path) == 0) return &p->adapter[i];
+    }
+    return NULL;
+}
+
 int qn_params_group(qn_params *p, const char *glob, double lr_scale, double weight_decay,
                     int frozen) {
     int matched = 0;

@@ -24,6 +24,22 @@ typedef enum qn_init_kind {
     QN_INIT_UNIFORM /* U(-scale, scale) */
 } qn_init_kind;
 
+/* What a parameter is to its model. */
+typedef enum qn_role {
+    QN_ROLE_OTHER,
+    QN_ROLE_LINEAR, /* weight (out, in) of a linear layer: may have an adapter */
+    QN_ROLE_OUTPUT, /* the same of the output layer */
+    QN_ROLE_ADAPTER /* of an adapter: no part of the model's own files */
+} qn_role;
+
+/* Low-rank weights beside the linear `path` (layers/lora.c): PATH.lora_A.weight (r, in) and
+ * PATH.lora_B.weight (out, r), with dora PATH.lora_magnitude_vector.weight (out) too. */
+typedef struct qn_adapter {
+    const char *path;
+    double scale, dropout;
+    bool dora;
+} qn_adapter;
+
 typedef struct qn_param {
     const char *name;    /* "blocks.3.mlp.up.weight" */
     const char *hf_name; /* "model.layers.3.mlp.up_proj.weight" */
@@ -33,6 +49,7 @@ typedef struct qn_param {
     int64_t count, offset; /* elements; offset into the flat arrays, set by layout */
     qn_init_kind init;
     double init_scale;
+    qn_role role;
     bool fused;           /* follows the one before without padding */
     bool no_decay;        /* norms and biases: weight decay does not apply unless a group says so */
     bool frozen, grouped; /* grouped: a group has matched it; later groups do not */
@@ -53,6 +70,8 @@ typedef struct qn_params {
     int64_t class_bytes[QN_CLASS_COUNT];
     int n_segments;
     qn_segment *segments; /* trainable runs with one rule, for the optimizer */
+    int n_adapters;
+    qn_adapter *adapter;
 } qn_params;
 
 qn_status qn_params_create(qn_params **out) QN_CHECKED;
@@ -62,9 +81,11 @@ void qn_params_free(qn_params *p);
  * error. */
 qn_status qn_params_add(qn_params *p, const qn_param *spec) QN_CHECKED;
 const qn_param *qn_params_find(const qn_params *p, const char *name);
+/* The adapter of the linear `path`, NULL if it has none. */
+const qn_adapter *qn_params_adapter(const qn_params *p, const char *path);
 
-/* Applies {match glob, lr scale, weight decay, frozen}; decay < 0 or lr < 0 leave the present
- * value. Returns the number of parameters matched. */
+/* Applies {match glob, lr scale, weight decay, frozen}; what is < 0 leaves the present value.
+ * Returns the number of parameters matched. */
 int qn_params_group(qn_params *p, const char *glob, double lr_scale, double weight_decay,
                     int frozen);
 

@@ -66,6 +66,17 @@ typedef struct qn_linear_attrs {
     qn_activation activation;
 } qn_linear_attrs;
 
+enum { QN_ADAPTER_PARTS = 3 };
+
+typedef struct qn_linear_adapted_attrs {
+    qn_linear_attrs linear;
+    int64_t first[QN_ADAPTER_PARTS]; /* first column of y that the adapter reaches */
+} qn_linear_adapted_attrs;
+
+typedef struct qn_adapted_norm_attrs {
+    double scale;
+} qn_adapted_norm_attrs;
+
 typedef struct qn_matmul_attrs {
     bool transpose_a, transpose_b;
     double alpha;

@@ -20,6 +20,7 @@ qn_status qn_dense_declare(qn_params *p, const char *path, const char *hf,
                        .shape = {spec->out, spec->in},
                        .init = spec->init.kind,
                        .init_scale = spec->init.scale,
+                       .role = spec->output ? QN_ROLE_OUTPUT : QN_ROLE_LINEAR,
                        .fused = spec->fused};
     QN_TRY(qn_params_add(p, &weight));
     if (!spec->bias) return QN_OK;
@@ -36,10 +37,41 @@ qn_status qn_dense_declare(qn_params *p, const char *path, const char *hf,
     return qn_params_add(p, &bias);
 }
 
+static qn_value *bias_of(qn_graph *g, const char *path) {
+    char name[256];
+    snprintf(name, sizeof name, "%s.bias", path);
+    return qn_params_find(g->params, name) ? qn_graph_param(g, "%s", name) : NULL;
+}
+
 qn_value *qn_dense(qn_graph *g, const char *path, qn_value *x, qn_activation act,
                    qn_value *residual) {
-    char bias[256];
-    snprintf(bias, sizeof bias, "%s.bias", path);
-    qn_value *b = qn_params_find(g->params, bias) ? qn_graph_param(g, "%s", bias) : NULL;
-    return qn_linear(g->tape, x, qn_graph_param(g, "%s.weight", path), b, act, residual);
+    qn_value *w = qn_graph_param(g, "%s.weight", path), *b = bias_of(g, path), *y = NULL;
+    if (!qn_params_adapter(g->params, path)) return qn_linear(g->tape, x, w, b, act, residual);
+    qn_lora_dense(g, 1, &path, x, w, b, act, residual, &y);
+    return y;
+}
+
+void qn_dense_group(qn_graph *g, int n, const char *const *paths, qn_value *x, qn_value **out) {
+    qn_value *b = NULL, *w = qn_graph_fused(g, n, "%s.weight", paths[0]);
+    bool adapted = false, together = w != NULL;
+    for (int i = 0; i < n; i++) {
+        adapted = adapted || qn_params_adapter(g->params, paths[i]);
+        together = together && !bias_of(g, paths[i]);
+    }
+    if (!together) {
+        for (int i = 0; i < n; i++) out[i] = qn_dense(g, paths[i], x, QN_ACT_NONE, NULL);
+        return;
+    }
+    if (adapted) {
+        qn_lora_dense(g, n, paths, x, w, b, QN_ACT_NONE, NULL, out);
+        return;
+    }
+    qn_value *all = qn_linear(g->tape, x, w, b, QN_ACT_NONE, NULL);
+    int64_t first = 0;
+    for (int i = 0; i < n; i++) {
+        qn_value *part = qn_graph_param(g, "%s.weight", paths[i]);
+        out[i] =
+            all && part ? qn_slice(g->tape, all, all->t.ndim - 1, first, part->t.shape[0]) : NULL;
+        first += part ? part->t.shape[0] : 0;
+    }
 }

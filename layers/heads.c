@@ -102,6 +102,7 @@ qn_status qn_head_declare(qn_params *p, const qn_model_config *c) {
     snprintf(path, sizeof path, "%s%s", f->output, inner ? ".decoder" : "");
     spec.out = vocabulary ? c->vocab_size : c->num_labels;
     spec.bias = f->bias;
+    spec.output = true;
     return qn_dense_declare(p, "head", path, &spec);
 }
 

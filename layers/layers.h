@@ -21,18 +21,67 @@ typedef struct qn_linear_spec {
     bool bias;
     bool fused;         /* its weight (and bias) follow the ones declared just before */
     bool hf_transposed; /* Hugging Face stores the weight as [in,out] */
+    bool output;        /* the output layer: "all-linear" adapters leave it alone */
     qn_init init;
 } qn_linear_spec;
 
 /* Adds PATH.weight (out,in) and, if asked, PATH.bias (out); hf is the Hugging Face path. */
 qn_status qn_dense_declare(qn_params *p, const char *path, const char *hf,
                            const qn_linear_spec *spec) QN_CHECKED;
-/* act(x w^T + b) + residual with the parameters of `path`; b only if declared. */
+/* act(x w^T + b) + residual with the parameters of `path`; b only if declared, w with its adapter
+ * if it has one. */
 qn_value *qn_dense(qn_graph *g, const char *path, qn_value *x, qn_activation act,
                    qn_value *residual);
+enum { QN_MAX_GROUP = QN_ADAPTER_PARTS };
+/* out[i] = x w_i^T + b_i for linears that were declared one after the other and fused: one product,
+ * whose parts are views of one value. Where they do not lie together, one product each. */
+void qn_dense_group(qn_graph *g, int n, const char *const *paths, qn_value *x, qn_value **out);
 
 /* PyTorch's default for nn.Linear: U(-1/sqrt(in), 1/sqrt(in)) for weight and bias. */
 qn_init qn_init_torch_linear(int64_t in);
+
+/* ---- lora.c: low-rank adapters beside the linears of a model that is declared already -------- */
+
+typedef enum qn_lora_bias {
+    QN_LORA_BIAS_NONE,
+    QN_LORA_BIAS_ADAPTED,
+    QN_LORA_BIAS_ALL
+} qn_lora_bias;
+
+typedef struct qn_lora_pattern { /* another rank or alpha for the linears it names */
+    const char *match;
+    int64_t rank; /* 0 = as all */
+    double alpha; /* 0 = as all */
+} qn_lora_pattern;
+
+/* Linears are named by globs over Quern's dotted path ("blocks.*.attn.q"), Hugging Face's, or the
+ * end of either after a dot ("q_proj"). Hu et al. 2021; rsLoRA: Kalajdzievski 2023; DoRA: Liu et
+ * al. 2024; LoRA+: Hayou et al. 2024. */
+typedef struct qn_lora_config {
+    int64_t rank;
+    double alpha, dropout;
+    bool rslora; /* scale alpha / sqrt(rank) instead of alpha / rank */
+    bool dora;
+    bool gaussian;     /* A ~ N(0, 1/rank²) instead of U(±1/sqrt(in)); B = 0 either way */
+    double lr_ratio;   /* LoRA+: learning rate of B, magnitudes and biases over that of A */
+    qn_lora_bias bias; /* trained biases: none, of adapted linears, all */
+    int n_targets;     /* "all-linear": every linear but the output layer */
+    int n_patterns;    /* the first that names a linear counts */
+    int n_modules_to_save;
+    const char *const *targets;
+    const qn_lora_pattern *patterns;
+    const char *const *modules_to_save; /* modules whose own parameters are trained too */
+} qn_lora_config;
+
+/* Freezes what is declared, adds the adapters' parameters behind it, under PEFT's names as
+ * hf_name, and thaws biases and modules_to_save. QN_ERR_CONFIG: a name that names nothing. */
+qn_status qn_lora_declare(const qn_lora_config *c, qn_params *p) QN_CHECKED;
+/* DoRA's magnitudes = the norms of the rows of the weights as they are now. */
+qn_status qn_lora_init_magnitudes(qn_params *p) QN_CHECKED;
+/* For dense.c: act(x w^T + the adapters + b) + residual over n linears whose weights w (and biases
+ * b, or NULL) are one view; out[i] as in qn_dense_group. act and residual only for n = 1. */
+void qn_lora_dense(qn_graph *g, int n, const char *const *paths, qn_value *x, qn_value *w,
+                   qn_value *b, qn_activation act, qn_value *residual, qn_value **out);
 
 /* ---- normalization.c ------------------------------------------------------------------------- */
 

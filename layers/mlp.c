@@ -20,8 +20,11 @@ static qn_status declare(const void *self, qn_params *p) {
         QN_TRY(qn_dense_declare(p, path, path, &spec));
         width = c->hidden_sizes[i];
     }
-    qn_linear_spec head = {
-        .in = width, .out = c->classes, .bias = true, .init = qn_init_torch_linear(width)};
+    qn_linear_spec head = {.in = width,
+                           .out = c->classes,
+                           .bias = true,
+                           .output = true,
+                           .init = qn_init_torch_linear(width)};
     return qn_dense_declare(p, "head", "head", &head);
 }
 

@@ -19,29 +19,22 @@ static qn_value *split_heads(qn_tape *t, qn_value *x, int64_t first, int64_t cou
 static heads project(qn_graph *g, const qn_block *b, const char *path, qn_value *x) {
     const qn_model_config *c = b->c;
     int64_t d = c->head_dim, q = c->num_attention_heads, kv = c->num_key_value_heads;
-    char name[80], bias[96];
-    snprintf(name, sizeof name, "%s.%s", path, b->fused_qkv ? "qkv" : "q");
-    snprintf(bias, sizeof bias, "%s.bias", name);
-    qn_value *w, *bias_value = NULL;
-    if (b->fused_qkv) {
-        w = qn_graph_param(g, "%s.weight", name);
-        if (qn_params_find(g->params, bias)) bias_value = qn_graph_param(g, "%s", bias);
-    } else {
-        w = qn_params_find(g->params, bias) ? NULL : qn_graph_fused(g, 3, "%s.weight", name);
-    }
+    char name[3][80];
     heads h;
-    if (w) {
-        qn_value *all = qn_linear(g->tape, x, w, bias_value, QN_ACT_NONE, NULL);
+    if (b->fused_qkv) {
+        snprintf(name[0], sizeof name[0], "%s.qkv", path);
+        qn_value *all = qn_dense(g, name[0], x, QN_ACT_NONE, NULL);
         h.q = split_heads(g->tape, all, 0, q, d);
         h.k = split_heads(g->tape, all, q * d, kv, d);
         h.v = split_heads(g->tape, all, (q + kv) * d, kv, d);
         return h;
     }
-    h.q = split_heads(g->tape, qn_dense(g, name, x, QN_ACT_NONE, NULL), 0, q, d);
-    snprintf(name, sizeof name, "%s.k", path);
-    h.k = split_heads(g->tape, qn_dense(g, name, x, QN_ACT_NONE, NULL), 0, kv, d);
-    snprintf(name, sizeof name, "%s.v", path);
-    h.v = split_heads(g->tape, qn_dense(g, name, x, QN_ACT_NONE, NULL), 0, kv, d);
+    for (int i = 0; i < 3; i++) snprintf(name[i], sizeof name[i], "%s.%c", path, "qkv"[i]);
+    qn_value *part[3];
+    qn_dense_group(g, 3, (const char *const[]){name[0], name[1], name[2]}, x, part);
+    h.q = split_heads(g->tape, part[0], 0, q, d);
+    h.k = split_heads(g->tape, part[1], 0, kv, d);
+    h.v = split_heads(g->tape, part[2], 0, kv, d);
     return h;
 }
 
