@@ -8,6 +8,9 @@
 #include <cblas.h>
 #include <cjson/cJSON.h>
 #include <hdf5.h>
+#define PCRE2_CODE_UNIT_WIDTH 8
+#include <pcre2.h>
+#include <utf8proc.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/sysinfo.h>
@@ -52,6 +55,12 @@ static void library_facts(fact *facts, int *n) {
     snprintf(text, sizeof text, "%u", XXH_versionNumber());
     add(facts, n, "xxhash", text);
     add(facts, n, "zlib", zlibVersion());
+    if (pcre2_config(PCRE2_CONFIG_VERSION, NULL) > (int)sizeof text ||
+        pcre2_config(PCRE2_CONFIG_VERSION, text) < 0)
+        snprintf(text, sizeof text, "unknown");
+    add(facts, n, "pcre2", text);
+    snprintf(text, sizeof text, "%s, Unicode %s", utf8proc_version(), utf8proc_unicode_version());
+    add(facts, n, "utf8proc", text);
 }
 
 #ifdef QUERN_CUDA

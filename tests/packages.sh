@@ -13,7 +13,8 @@ set -uo pipefail
 # OpenBLAS in its OpenMP build: Quern runs tiles on its own threads, and the serial build is not
 # safe to call from two of them (tests/test_product_threads.c).
 build=(gcc cmake ninja-build pkg-config libc6-dev
-       libopenblas-openmp-dev libdnnl-dev libhdf5-dev libcjson-dev libxxhash-dev zlib1g-dev)
+       libopenblas-openmp-dev libdnnl-dev libhdf5-dev libcjson-dev libxxhash-dev zlib1g-dev
+       libpcre2-dev libutf8proc-dev)
 # clang, libclang-rt-dev, llvm: libFuzzer and branch coverage. strace: faults at system calls.
 # jq, python3-jsonschema, hdf5-tools: independent readers of what Quern writes.
 test=(libcmocka-dev clang libclang-rt-dev llvm clang-format shellcheck strace jq

@@ -1,0 +1,47 @@
+/* tokenizer_bpe.h — the byte-pair model as its readers fill it. */
+#ifndef QN_TOKENIZER_BPE_H
+#define QN_TOKENIZER_BPE_H
+
+#include "io/tokenizer_parts.h"
+
+enum { QNI_MAX_AFFIX = 64 };
+
+typedef struct qni_pair {
+    uint64_t key; /* both ids */
+    int32_t rank, id;
+} qni_pair;
+
+typedef struct qni_bpe {
+    qni_model base;
+    const qni_table *table; /* the tokenizer's */
+    qni_pair *pair;
+    uint64_t pair_mask;
+    int32_t unk;           /* -1: unknown characters give no token */
+    int32_t byte[256];     /* `bytes`: where each byte starts */
+    int32_t fallback[256]; /* <0x00> to <0xFF>, -1 where the vocabulary lacks it */
+    qni_table raw;         /* `bytes` with `ignore_merges`: tokens as the bytes they stand for */
+    const char *prefix, *suffix; /* continuing_subword_prefix, end_of_word_suffix; NULL: none */
+    bool bytes, byte_fallback, fuse_unk, ignore_merges;
+} qni_bpe;
+
+/* An empty model for so many merges, in the tokenizer's arena. */
+qn_status qni_bpe_create(qn_tokenizer *t, int64_t pairs, qni_bpe **out) QN_CHECKED;
+/* False if the pair has a rank already; there is room for as many as create was told. */
+bool qni_bpe_add(qni_bpe *m, int32_t a, int32_t b, int32_t rank, int32_t id);
+/* The same by spelling. QN_ERR_FORMAT if a part or the whole is not in the vocabulary, or the pair
+ * is there already. */
+qn_status qni_bpe_add_text(qni_bpe *m, const qn_tokenizer *t, const char *a, int64_t a_bytes,
+                           const char *b, int64_t b_bytes, int32_t rank) QN_CHECKED;
+/* Makes it the tokenizer's model, once the splitters and the vocabulary are there. */
+qn_status qni_bpe_use(qni_bpe *m, qn_tokenizer *t) QN_CHECKED;
+
+/* tokenizer_bytes.c: the alphabet of byte-level models. */
+uint32_t qni_byte_character(int byte); /* the character that stands for a byte */
+int qni_character_byte(uint32_t c);    /* and back; -1 for others */
+/* The bytes a token's spelling stands for, at most as many as it has; -1 if it is not all of the
+ * alphabet. */
+int64_t qni_spelling_bytes(const char *text, int64_t bytes, char *out);
+/* The other way: at most twice as many bytes. */
+int64_t qni_spell_bytes(const char *bytes, int64_t n, char *out);
+
+#endif
