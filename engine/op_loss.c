@@ -1,4 +1,4 @@
-/* op_loss.c — cross_entropy, mse and accuracy.
+/* op_loss.c — cross_entropy, mse, binary_cross_entropy and accuracy.
  *
  * A loss that is the root of its tape leaves the gradient in place while it has the row in cache.
  * As a part of a larger loss, its saved gradient is multiplied by what comes in. Row losses are
@@ -275,22 +275,23 @@ qn_value *qn_cross_entropy(qn_tape *t, qn_value *logits, qn_value *targets, qn_v
     return out[LOSS];
 }
 
-/* ---- mse ------------------------------------------------------------------------------------- */
+/* ---- mse, binary_cross_entropy: a number at a time ------------------------------------------- */
 
 enum { PREDICTION, TARGET };
 
-static qn_status mse_infer(qn_call *c) {
+static qn_status pointwise_infer(qn_call *c) {
     const qn_tensor *y = c->in[PREDICTION], *target = c->in[TARGET], *scale = c->in[INV_N];
+    const char *name = c->op->name;
     char d[96];
     QN_TRY(qni_require_float(c, 0));
     QN_TRY(check_matrix(c));
     QN_TRY(qni_require_same_shape(c, TARGET, PREDICTION));
     if (target->dtype != y->dtype && target->dtype != QN_F32) {
-        return qn_fail(QN_ERR_DTYPE, "mse: target is %s, expected %s or f32",
+        return qn_fail(QN_ERR_DTYPE, "%s: target is %s, expected %s or f32", name,
                        qn_dtype_name(target->dtype), qn_dtype_name(y->dtype));
     }
     if (qn_tensor_count(scale) != 1 || (scale->dtype != QN_F32 && scale->dtype != QN_F64)) {
-        return qn_fail(QN_ERR_SHAPE, "mse: inv_n is %s, expected one f32 or f64",
+        return qn_fail(QN_ERR_SHAPE, "%s: inv_n is %s, expected one f32 or f64", name,
                        qn_tensor_describe(scale, d, sizeof d));
     }
     qni_describe(c, LOSS, scale->dtype, 0, NULL);
@@ -298,23 +299,34 @@ static qn_status mse_infer(qn_call *c) {
     return QN_OK;
 }
 
-/* Targets of regression are few numbers a row: one body serves every dtype. */
-static qn_status mse_run(const qn_call *c) {
+typedef struct point {
+    double loss, slope;
+} point;
+
+/* Targets are few numbers a row: one body serves every dtype. */
+static qn_status pointwise_run(const qn_call *c, point (*at)(double y, double target)) {
     const qn_tensor *y = c->in[PREDICTION], *target = c->in[TARGET];
     int64_t rows = y->shape[0], cols = y->shape[1];
     double sum = 0.0, inv_n = qn_tensor_get(c->in[INV_N], 0);
     for (int64_t i = 0; i < rows; i++) {
         bool padding = cols > 0 && isnan(qn_tensor_get(target, i * cols));
         for (int64_t j = i * cols; j < (i + 1) * cols; j++) {
-            double e = padding ? 0.0 : qn_tensor_get(y, j) - qn_tensor_get(target, j);
-            sum += e * e;
-            if (c->out[GRADIENT]) qni_put(c, GRADIENT, j, 2.0 * inv_n * e);
+            point p = {0.0, 0.0};
+            if (!padding) p = at(qn_tensor_get(y, j), qn_tensor_get(target, j));
+            sum += p.loss;
+            if (c->out[GRADIENT]) qni_put(c, GRADIENT, j, inv_n * p.slope);
         }
     }
     qn_tensor_set(c->out[LOSS], 0, inv_n * sum);
     return QN_OK;
 }
 
+static point square(double y, double target) {
+    double e = y - target;
+    return (point){e * e, 2.0 * e};
+}
+
+static qn_status mse_run(const qn_call *c) { return pointwise_run(c, square); }
 static void mse_cost(const qn_call *c, qn_cost *cost) { qni_cost(c, cost, 3.0); }
 
 const qn_op qn_op_mse = {
@@ -326,17 +338,62 @@ const qn_op qn_op_mse = {
     .optional_out = 1u << GRADIENT,
     .alias = {QN_FRESH, QN_MAY_REUSE(PREDICTION)},
     .can_accumulate = 1u << GRADIENT,
-    .infer = mse_infer,
+    .infer = pointwise_infer,
     .run = {[QN_REF] = mse_run},
     .backward = loss_backward,
     .cost = mse_cost,
 };
 
-qn_value *qn_mse(qn_tape *t, qn_value *y, qn_value *target, qn_value *inv_n) {
+/* log(1 + e^z) - target z, without overflow for any z. */
+static point binary(double z, double target) {
+    double e = exp(-fabs(z)), one = 1.0 / (1.0 + e);
+    return (point){fmax(z, 0.0) - target * z + log1p(e), (z < 0 ? e * one : one) - target};
+}
+
+/* Every target is a probability; NaN in the first of a row marks padding. */
+static qn_status bce_run(const qn_call *c) {
+    const qn_tensor *target = c->in[TARGET];
+    for (int64_t i = 0; i < qn_tensor_count(target); i++) {
+        double v = qn_tensor_get(target, i);
+        if (!(v < 0.0 || v > 1.0)) continue;
+        return qn_fail(QN_ERR_DATA,
+                       "binary_cross_entropy: target of row %lld is %g, expected 0 to 1",
+                       (long long)(i / target->shape[1]), v);
+    }
+    return pointwise_run(c, binary);
+}
+
+static void bce_cost(const qn_call *c, qn_cost *cost) { qni_cost(c, cost, 12.0); }
+
+const qn_op qn_op_binary_cross_entropy = {
+    .name = "binary_cross_entropy",
+    .n_in = 3,
+    .n_out = 2,
+    .in_name = {"logits", "target", "inv_n"},
+    .out_name = {"loss", "dlogits"},
+    .optional_out = 1u << GRADIENT,
+    .alias = {QN_FRESH, QN_MAY_REUSE(PREDICTION)},
+    .can_accumulate = 1u << GRADIENT,
+    .infer = pointwise_infer,
+    .run = {[QN_REF] = bce_run},
+    .backward = loss_backward,
+    .cost = bce_cost,
+};
+
+static qn_value *pointwise(qn_tape *t, const qn_op *op, qn_value *y, qn_value *target,
+                           qn_value *inv_n) {
     if (!y || !target || !inv_n) return NULL;
     qn_value *in[3] = {y, target, inv_n}, *out[2] = {NULL, NULL};
-    if (qn_tape_emit(t, &qn_op_mse, in, out, 0, NULL, NULL) != QN_OK) return NULL;
+    if (qn_tape_emit(t, op, in, out, 0, NULL, NULL) != QN_OK) return NULL;
     return out[LOSS];
+}
+
+qn_value *qn_mse(qn_tape *t, qn_value *y, qn_value *target, qn_value *inv_n) {
+    return pointwise(t, &qn_op_mse, y, target, inv_n);
+}
+
+qn_value *qn_binary_cross_entropy(qn_tape *t, qn_value *logits, qn_value *target, qn_value *inv_n) {
+    return pointwise(t, &qn_op_binary_cross_entropy, logits, target, inv_n);
 }
 
 /* ---- accuracy -------------------------------------------------------------------------------- */

@@ -25,7 +25,8 @@
     X(attention) X(attention_bwd) X(cache_write) X(activation) X(activation_bwd)                  \
     X(swiglu) X(swiglu_bwd) X(rope) X(pool_tokens) X(pool_tokens_bwd)                             \
     X(dropout) X(softmax) X(softmax_bwd)                                                          \
-    X(cross_entropy) X(linear_cross_entropy) X(mse) X(accuracy)                                   \
+    X(cross_entropy) X(linear_cross_entropy) X(mse)                                               \
+    X(binary_cross_entropy) X(accuracy)                                                           \
     X(grad_norm) X(guard) X(adamw) X(sgd)
 /* clang-format on */
 
@@ -190,6 +191,9 @@ qn_value *qn_linear_cross_entropy(qn_tape *t, qn_value *x, qn_value *w, qn_value
 /* loss = inv_n * sum (y - target)^2 over the rows of y, target (N, C). A row whose first target is
  * NaN is padding and counts nowhere (sources refuse NaN in data, so NaN marks padding only). */
 qn_value *qn_mse(qn_tape *t, qn_value *y, qn_value *target, qn_value *inv_n);
+/* loss = inv_n * sum over rows and columns of -y log p - (1 - y) log(1 - p), p = sigmoid(logits);
+ * logits and target (N, C), target in [0, 1]. Padding rows as in mse. */
+qn_value *qn_binary_cross_entropy(qn_tape *t, qn_value *logits, qn_value *target, qn_value *inv_n);
 /* Number of rows whose arg max (first of equals) is the target; f32 scalar; rows with
  * ignore_index count nowhere. */
 qn_value *qn_accuracy(qn_tape *t, qn_value *logits, qn_value *targets, int64_t ignore_index);

@@ -186,7 +186,10 @@ typedef struct qn_objective_config {
     double label_smoothing;
     int64_t chunk; /* rows of logits held at once; 0 = chosen by shape */
 } qn_objective_config;
-/* objective.c: "lm" (next token, fused linear + cross-entropy), "classify", "regress". */
+/* objective.c. "lm" (the target token, fused linear + cross-entropy) and "classify" (one class):
+ * targets i32, of samples or tokens, QN_IGNORE_INDEX counts nowhere. "multi_label" (each class for
+ * itself) and "regress" (squared error): targets f32 like the outputs, every number counts as one
+ * in 1/N, a row whose first is NaN counts nowhere. */
 qn_status qn_objective_create(const char *type, const qn_objective_config *c,
                               qn_objective *out) QN_CHECKED;
 

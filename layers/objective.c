@@ -45,10 +45,23 @@ static qn_status accuracy(const void *self, qn_graph *g, const qn_output *out, q
     return qn_tape_status(g->tape);
 }
 
+/* One target a row or several: (N) as (N, 1). */
+static qn_value *columns(qn_tape *t, qn_value *x) {
+    return x && x->t.ndim == 1 ? qn_reshape(t, x, 2, (int64_t[]){-1, 1}) : rows(t, x);
+}
+
 static qn_status squared_error(const void *self, qn_graph *g, const qn_output *out,
                                qn_value *target, qn_value **loss) {
     (void)self;
-    *loss = qn_mse(g->tape, rows(g->tape, out->logits), rows(g->tape, target), g->inv_n);
+    *loss = qn_mse(g->tape, rows(g->tape, out->logits), columns(g->tape, target), g->inv_n);
+    return qn_tape_status(g->tape);
+}
+
+static qn_status binary_cross_entropy(const void *self, qn_graph *g, const qn_output *out,
+                                      qn_value *target, qn_value **loss) {
+    (void)self;
+    *loss = qn_binary_cross_entropy(g->tape, rows(g->tape, out->logits), columns(g->tape, target),
+                                    g->inv_n);
     return qn_tape_status(g->tape);
 }
 
@@ -63,9 +76,12 @@ qn_status qn_objective_create(const char *type, const qn_objective_config *c, qn
                               .metrics = accuracy};
     } else if (strcmp(type, "regress") == 0) {
         *out = (qn_objective){.self = c, .loss = squared_error};
+    } else if (strcmp(type, "multi_label") == 0) {
+        *out = (qn_objective){.self = c, .loss = binary_cross_entropy};
     } else {
         return qn_fail(QN_ERR_CONFIG,
-                       "objective \"%s\" is unknown; expected lm, classify or regress", type);
+                       "objective \"%s\" is unknown; expected lm, classify, multi_label or regress",
+                       type);
     }
     return QN_OK;
 }

@@ -93,7 +93,7 @@ static void make_language(qn_rig *r) {
 
 void qn_rig_defaults(qn_rig *r, const char *type) {
     bool mlp = strcmp(type, "mlp") == 0, gpt2 = strcmp(type, "gpt2") == 0;
-    *r = (qn_rig){0};
+    *r = (qn_rig){.objective_type = mlp ? "classify" : "lm"};
     r->config = (qn_model_config){.type = type,
                                   .vocab_size = VOCAB,
                                   .hidden_size = 16,
@@ -134,9 +134,8 @@ void qn_rig_defaults(qn_rig *r, const char *type) {
 }
 
 qn_status qn_rig_declare(qn_rig *r, qn_params **out) {
-    const char *objective = strcmp(r->config.type, "mlp") == 0 ? "classify" : "lm";
     QN_TRY(qn_model_create(&r->config, &r->model));
-    QN_TRY(qn_objective_create(objective, &r->objective_config, &r->objective));
+    QN_TRY(qn_objective_create(r->objective_type, &r->objective_config, &r->objective));
     QN_TRY(qn_optimizer_create(&r->optimizer_config, &r->optimizer));
     qn_params *p;
     QN_TRY(qn_params_create(&p));

@@ -16,6 +16,7 @@ typedef struct qn_memory {
 
 typedef struct qn_rig {
     qn_model_config config;
+    const char *objective_type; /* "classify" for mlp, else "lm" */
     qn_objective_config objective_config;
     qn_optimizer_config optimizer_config;
     qn_session_options options;

@@ -84,16 +84,22 @@ static void linear_cross_entropy(void **state) {
     }
 }
 
-static void mean_squared_error(void **state) {
+static void pointwise_losses(void **state) {
     (void)state;
-    for (int i = 0; i < 6; i++) {
-        qn_case c = {.name = "mse", .op = &qn_op_mse, .rooted = true};
+    for (int k = 0; k < 12; k++) {
+        int i = k / 2;
+        const qn_op *op = k % 2 ? &qn_op_binary_cross_entropy : &qn_op_mse;
+        qn_case c = {.name = op->name, .op = op, .rooted = true};
         c.tol_f32 = TOL_F32;
         c.tol_bf16 = TOL_BF16;
         c.in[0] = matrix(shapes[i][0], shapes[i][1], i % 2);
         c.in[1] = c.in[0];
         c.in[1].no_grad = true;
         c.in[1].fixed_dtype = 1 + QN_F32; /* targets stay as the data has them */
+        if (k % 2) {
+            c.in[1].fill = QN_FILL_VALUE; /* a probability */
+            c.in[1].value = i / 5.0;
+        }
         c.in[2] = inv_n(0.25);
         qn_check_case(&c);
         c.rooted = false;
@@ -200,6 +206,24 @@ static void padding_of_mse(void **state) {
     assert_true(isnan(loss));
 }
 
+/* Logits that overflow exp, exact answers at zero, a padding row, a target that is none. */
+static void extremes_of_binary_cross_entropy(void **state) {
+    (void)state;
+    float z[6] = {1e4f, -1e4f, 0, 2, -1e4f, 0}, t[6] = {1, 0, 0.25f, NAN, 1, 1}, scale = 1, loss;
+    float dz[6];
+    qn_tensor tz = qn_tensor_make(z, QN_F32, QN_SHAPE(6, 1)), tt = tz, out = {0}, td = {0};
+    qn_tensor tn = qn_tensor_make(&scale, QN_F32, 0, NULL);
+    tt.data = t;
+    qn_call c = {.op = &qn_op_binary_cross_entropy, .in = {&tz, &tt, &tn}};
+    qn_assert_ok(run(&c, &out, &loss, &td, dz));
+    qn_assert_close((double)loss, 1e4 + 2 * log(2.0), 1e-7, "loss");
+    const float want[6] = {0, 0, 0.25f, 0, -1, -0.5f};
+    for (int i = 0; i < 6; i++) assert_true(dz[i] == want[i]);
+    t[3] = 1.5f;
+    assert_int_equal(run(&c, &out, &loss, &td, dz), QN_ERR_DATA);
+    assert_non_null(strstr(qn_error_message(), "row 3 is 1.5"));
+}
+
 static void ties_of_accuracy(void **state) {
     (void)state;
     float z[6] = {1, 3, 3, 2, 2, 2}, count;
@@ -261,11 +285,17 @@ static void must_be_the_root(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(cross_entropy),      cmocka_unit_test(linear_cross_entropy),
-        cmocka_unit_test(mean_squared_error), cmocka_unit_test(accuracy),
-        cmocka_unit_test(extreme_logits),     cmocka_unit_test(targets_out_of_range),
-        cmocka_unit_test(padding_of_mse),     cmocka_unit_test(ties_of_accuracy),
-        cmocka_unit_test(chunk_sizes_agree),  cmocka_unit_test(must_be_the_root),
+        cmocka_unit_test(cross_entropy),
+        cmocka_unit_test(linear_cross_entropy),
+        cmocka_unit_test(pointwise_losses),
+        cmocka_unit_test(accuracy),
+        cmocka_unit_test(extreme_logits),
+        cmocka_unit_test(targets_out_of_range),
+        cmocka_unit_test(padding_of_mse),
+        cmocka_unit_test(ties_of_accuracy),
+        cmocka_unit_test(extremes_of_binary_cross_entropy),
+        cmocka_unit_test(chunk_sizes_agree),
+        cmocka_unit_test(must_be_the_root),
     };
     return cmocka_run_group_tests_name("op_loss", tests, NULL, NULL);
 }
