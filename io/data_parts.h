@@ -112,4 +112,45 @@ qn_status qni_text_documents(const qn_data_options *o, qni_files *files, qni_spa
                              qni_span *separator, unsigned char **separator_bytes,
                              qn_vocab **vocab) QN_CHECKED;
 
+/* ---- data_samples.c: encoded examples, packed into rows -------------------------------------- */
+
+typedef struct qni_samples { /* of one split; {0} is none */
+    int64_t n, capacity;
+    int64_t *first; /* token of each sample, and the end: n + 1 */
+    int64_t room;   /* tokens there is space for */
+    int32_t *id;
+    unsigned char *target; /* per token: it is learned */
+    unsigned char *type;   /* per token: second text of a pair */
+    double *label;         /* per sample: class, or number to predict */
+} qni_samples;
+
+/* target, type: NULL = all 0. */
+qn_status qni_samples_add(qni_samples *s, const int32_t *id, const unsigned char *target,
+                          const unsigned char *type, int64_t n, double label) QN_CHECKED;
+void qni_samples_free(qni_samples *s);
+
+typedef enum qni_sample_kind {
+    QNI_SAMPLES_PACKED,   /* several in a row, best fit first: documents and positions tell them
+                             apart */
+    QNI_SAMPLES_SINGLE,   /* one in a row */
+    QNI_SAMPLES_CLASSIFY, /* one in a row, with a class */
+    QNI_SAMPLES_REGRESS   /* one in a row, with a number */
+} qni_sample_kind;
+
+typedef struct qni_samples_options {
+    qni_sample_kind kind;
+    int64_t block;   /* tokens of a row; no sample is longer */
+    int32_t pad;     /* id that fills a row up */
+    int64_t classes; /* vocabulary, classes, or 0 */
+    bool pairs;      /* give token_types */
+    uint64_t seed, identity;
+} qni_samples_options;
+
+/* A source over samples, which pass over to it, as `text` does (qn_data_describe; qn_free).
+ * Language models: tokens, positions, documents, targets, each i32[block]; a token's target is the
+ * next one of its sample if that is learned, else QN_IGNORE_INDEX; padding has document -1.
+ * Otherwise: tokens, documents (0, padding -1), with `pairs` token_types, then labels: i32 or f32. */
+qn_status qni_samples_source(const qni_samples_options *o, qni_samples split[QN_SPLIT_COUNT],
+                             char *text, qn_source *out) QN_CHECKED;
+
 #endif
