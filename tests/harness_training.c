@@ -140,6 +140,7 @@ qn_status qn_rig_declare(qn_rig *r, qn_params **out) {
     qn_params *p;
     QN_TRY(qn_params_create(&p));
     qn_status s = r->model.declare(r->model.self, p);
+    if (s == QN_OK && r->lora) s = qn_lora_declare(r->lora, p);
     if (s != QN_OK) {
         qn_params_free(p);
         return s;
@@ -154,7 +155,9 @@ qn_status qn_rig_open(qn_rig *r) {
     QN_TRY(qn_rig_declare(r, &p));
     QN_TRY(qn_session_create(&r->options, &r->model, &r->objective, &r->optimizer, &r->data.source,
                              p, &r->session));
-    return r->options.plan_only ? QN_OK : qn_params_init(p, r->options.seed, r->options.threads);
+    if (r->options.plan_only) return QN_OK;
+    QN_TRY(qn_params_init(p, r->options.seed, r->options.threads));
+    return qn_lora_init_magnitudes(p);
 }
 
 void qn_rig_close_session(qn_rig *r) {
