@@ -284,6 +284,7 @@ qn_status qn_build_params(qn_build *b, qn_params **out) {
     qn_params *p;
     QN_TRY(qn_params_create(&p));
     qn_status status = b->model.declare(b->model.self, p);
+    if (status == QN_OK) status = qn_build_adapter(b, p);
     for (int64_t i = 0; i < qn_config_count(c, "optimizer.groups") && status == QN_OK; i++) {
         const char *groups = "optimizer.groups";
         char match[KEY_SIZE], lr[KEY_SIZE], decay[KEY_SIZE], frozen[KEY_SIZE];
@@ -293,8 +294,8 @@ qn_status qn_build_params(qn_build *b, qn_params **out) {
         element_key(frozen, groups, i, "frozen");
         double scale = qn_config_is_set(c, lr) ? qn_config_number(c, lr) / b->optimizer.lr : -1.0;
         double wd = qn_config_is_set(c, decay) ? qn_config_number(c, decay) : -1.0;
-        int matched =
-            qn_params_group(p, qn_config_string(c, match), scale, wd, qn_config_boolean(c, frozen));
+        int freeze = qn_config_is_set(c, frozen) ? qn_config_boolean(c, frozen) : -1;
+        int matched = qn_params_group(p, qn_config_string(c, match), scale, wd, freeze);
         if (matched == 0) {
             status = qn_fail(QN_ERR_CONFIG, "%s: \"%s\" matches no parameter of this model", match,
                              qn_config_string(c, match));

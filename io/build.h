@@ -52,6 +52,11 @@ qn_status qn_build_model(qn_build *b, const qn_config *config) QN_CHECKED;
 qn_status qn_build_session(qn_build *b) QN_CHECKED;
 /* Declares the parameters of the model with the groups of the configuration. */
 qn_status qn_build_params(qn_build *b, qn_params **out) QN_CHECKED;
+/* build_adapter.c. Adds the adapters of the configuration, if it has any, to declared parameters;
+ * qn_build_params does. */
+qn_status qn_build_adapter(const qn_build *b, qn_params *p) QN_CHECKED;
+/* What adapters start with that depends on the weights beside them; once those are there. */
+qn_status qn_build_adapter_weights(qn_build *b) QN_CHECKED;
 /* Everything the loop needs besides saver and sinks. */
 void qn_build_trainer(qn_build *b, qn_trainer *out);
 void qn_build_free(qn_build *b); /* leaves *b zeroed */

@@ -84,6 +84,14 @@ static void check_model(qn_config *c) {
     }
 }
 
+static void check_adapter(qn_config *c) {
+    if (is(c, "adapter.type", "lora") && is(c, "precision", "bf16_sr")) {
+        qni_report(c, qni_config_get(c, "precision"), false, "precision", NULL,
+                   "expected bf16 beside adapter.type \"lora\", found \"bf16_sr\": frozen weights "
+                   "have no f32 master to save, and an adapter's are small");
+    }
+}
+
 static void check_task(qn_config *c) {
     if (set(c, "model.type") && set(c, "data.type")) {
         bool images = is(c, "data.type", "idx"), dense = is(c, "model.type", "mlp");
@@ -224,6 +232,7 @@ static void check_evaluation(qn_config *c) {
 void qni_config_cross_check(qn_config *c) {
     check_required(c);
     check_task(c);
+    check_adapter(c);
     check_model(c);
     check_data(c);
     check_batch(c);

@@ -216,6 +216,12 @@ static void say_hello(const training *t) {
         (double)(s->run_bytes + s->pool_bytes) / 1048576.0,
         (long long)(s->o.batch_size * s->o.accumulate), (long long)t->build.max_steps);
     note(t, text);
+    if (s->params->n_adapters > 0) {
+        snprintf(text, sizeof text, "%d adapters: %lld parameters are trained, %.2f %% of all",
+                 s->params->n_adapters, (long long)s->params->trainable_parameters,
+                 100.0 * (double)s->params->trainable_parameters / (double)s->params->parameters);
+        note(t, text);
+    }
     if (*t->build.device_text) note(t, t->build.device_text);
     char *degraded = qn_environment_notes(s->o.precision, s->o.device);
     if (degraded) note_lines(t, degraded);
@@ -262,6 +268,7 @@ static qn_status prepare(training *t) {
                             warning, sizeof warning));
         if (*warning) fprintf(stderr, "quern: warning: %s\n", warning);
     }
+    QN_TRY(qn_build_adapter_weights(&t->build));
     QN_TRY(open_directory(t)); /* last of what can be refused: nothing is left behind */
     qn_build_trainer(&t->build, &t->trainer);
     qn_saver_options saver = {.run_dir = t->path,

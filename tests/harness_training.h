@@ -21,7 +21,7 @@ typedef struct qn_rig {
     qn_optimizer_config optimizer_config;
     qn_session_options options;
     const qn_lora_config *lora; /* NULL: the whole model is trained */
-    qn_memory data; /* arrays from malloc */
+    qn_memory data;             /* arrays from malloc */
     qn_model model;
     qn_objective objective;
     qn_optimizer optimizer;

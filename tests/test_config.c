@@ -62,7 +62,7 @@ static void test_set_values(void **state) {
     assert_true(qn_config_number(c, "optimizer.groups.0.lr") == 0.25);
     assert_false(qn_config_is_set(c, "optimizer.groups.0.weight_decay"));
     assert_false(qn_config_boolean(c, "optimizer.groups.0.frozen"));
-    assert_true(qn_config_is_set(c, "optimizer.groups.0.frozen"));
+    assert_false(qn_config_is_set(c, "optimizer.groups.0.frozen"));
     assert_true(qn_config_boolean(c, "optimizer.groups.1.frozen"));
     assert_false(qn_config_is_set(c, "optimizer.groups.1.lr"));
     assert_false(qn_config_is_set(c, "optimizer.groups.2.match"));

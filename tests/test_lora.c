@@ -1,5 +1,5 @@
-/* test_lora.c — adapters beside a model's linears: which, their names, what is planned, recorded and
- * trained. That the arithmetic is PEFT's is test_peft.c's matter. */
+/* test_lora.c — adapters beside a model's linears: which, their names, what is planned, recorded
+ * and trained. That the arithmetic is PEFT's is test_peft.c's matter. */
 #include "tests/harness.h"
 #include "tests/harness_training.h"
 
