@@ -58,18 +58,12 @@ bool qni_bpe_add(qni_bpe *m, int32_t a, int32_t b, int32_t rank, int32_t id) {
 
 /* ---- merging --------------------------------------------------------------------------------- */
 
-typedef struct symbol {
-    int32_t id;
-    int32_t bytes;          /* of the piece; 0: merged into another */
-    int32_t previous, next; /* -1: none */
-} symbol;
-
 static const qni_pair *pair_of(const qni_bpe *m, int32_t a, int32_t b) {
     return a < 0 || b < 0 ? &empty_pair : pair_at(m, key_of(a, b));
 }
 
 /* symbol[0..n) in place; returns how many are left. */
-static int64_t merge_short(const qni_bpe *m, symbol *s, int64_t n) {
+static int64_t merge_short(const qni_bpe *m, qni_symbol *s, int64_t n) {
     const qni_pair *pair[SHORT]; /* of i and i + 1 */
     for (int64_t i = 0; i + 1 < n; i++) pair[i] = pair_of(m, s[i].id, s[i + 1].id);
     while (n > 1) {
@@ -114,14 +108,14 @@ static uint64_t heap_pop(heap *h) {
     return top;
 }
 
-static void queue_pair(const qni_bpe *m, const symbol *s, int32_t left, heap *h) {
+static void queue_pair(const qni_bpe *m, const qni_symbol *s, int32_t left, heap *h) {
     if (left < 0 || s[left].next < 0) return;
     int32_t rank = pair_of(m, s[left].id, s[s[left].next].id)->rank;
     if (rank != NO_RANK) heap_push(h, (uint64_t)rank << 32 | (uint32_t)left);
 }
 
 /* entry has room for 3 n values: each merge queues at most two pairs. */
-static int64_t merge_long(const qni_bpe *m, symbol *s, int64_t n, uint64_t *entry) {
+static int64_t merge_long(const qni_bpe *m, qni_symbol *s, int64_t n, uint64_t *entry) {
     heap h = {entry, 0};
     for (int64_t i = 0; i < n; i++) {
         s[i].previous = (int32_t)i - 1;
@@ -130,9 +124,9 @@ static int64_t merge_long(const qni_bpe *m, symbol *s, int64_t n, uint64_t *entr
     for (int64_t i = 0; i < n; i++) queue_pair(m, s, (int32_t)i, &h);
     while (h.n > 0) {
         uint64_t top = heap_pop(&h);
-        symbol *left = &s[(uint32_t)top];
+        qni_symbol *left = &s[(uint32_t)top];
         if (left->bytes == 0 || left->next < 0) continue;
-        symbol *right = &s[left->next];
+        qni_symbol *right = &s[left->next];
         const qni_pair *pair = pair_of(m, left->id, right->id);
         if ((uint64_t)pair->rank != top >> 32) continue;
         left->id = pair->id;
@@ -147,6 +141,10 @@ static int64_t merge_long(const qni_bpe *m, symbol *s, int64_t n, uint64_t *entr
     for (int64_t i = 0; i < n; i++)
         if (s[i].bytes > 0) s[left++] = s[i];
     return left;
+}
+
+int64_t qni_bpe_merge(const qni_bpe *m, qni_symbol *s, int64_t n, void *queue) {
+    return n <= SHORT ? merge_short(m, s, n) : merge_long(m, s, n, queue);
 }
 
 /* ---- the symbols a piece starts as ----------------------------------------------------------- */
@@ -168,7 +166,7 @@ static bool has_fallback(const qni_bpe *m, const char *c, int bytes) {
 
 /* What has no token at all is passed over: its neighbours may merge. *skipped gets the bytes of it
  * before the first symbol; further on the symbol before covers them. */
-static int64_t start_characters(const qni_bpe *m, const char *piece, int64_t bytes, symbol *s,
+static int64_t start_characters(const qni_bpe *m, const char *piece, int64_t bytes, qni_symbol *s,
                                 int64_t *skipped) {
     int64_t n = 0;
     bool unknown = false; /* the last symbol is a run of unknown characters */
@@ -179,7 +177,7 @@ static int64_t start_characters(const qni_bpe *m, const char *piece, int64_t byt
         int32_t id = find_character(m, piece + at, length, at == 0, next == bytes);
         if (id < 0 && has_fallback(m, piece + at, length)) {
             for (int i = 0; i < length; i++)
-                s[n++] = (symbol){.id = m->fallback[(unsigned char)piece[at + i]], .bytes = 1};
+                s[n++] = (qni_symbol){.id = m->fallback[(unsigned char)piece[at + i]], .bytes = 1};
             unknown = false;
         } else if (id < 0 && m->unk < 0 && n == 0) {
             *skipped += length;
@@ -187,7 +185,7 @@ static int64_t start_characters(const qni_bpe *m, const char *piece, int64_t byt
             s[n - 1].bytes += length;
         } else {
             unknown = id < 0;
-            s[n++] = (symbol){.id = id < 0 ? m->unk : id, .bytes = length};
+            s[n++] = (qni_symbol){.id = id < 0 ? m->unk : id, .bytes = length};
         }
     }
     return n;
@@ -204,18 +202,18 @@ static qn_status encode(const qni_model *self, qni_memory *memory, const char *p
             return QN_OK;
         }
     }
-    symbol few[SHORT], *s = few;
+    qni_symbol few[SHORT], *s = few;
     if (bytes > SHORT) {
-        s = qni_memory_get(memory, (size_t)bytes * (sizeof *s + 3 * sizeof(uint64_t)));
+        s = qni_memory_get(memory, (size_t)bytes * QNI_BPE_BYTES);
         if (!s) return QN_ERR_OOM;
     }
     int64_t n = bytes, skipped = 0;
     if (m->bytes)
         for (int64_t i = 0; i < bytes; i++)
-            s[i] = (symbol){.id = m->byte[(unsigned char)piece[i]], .bytes = 1};
+            s[i] = (qni_symbol){.id = m->byte[(unsigned char)piece[i]], .bytes = 1};
     else
         n = start_characters(m, piece, bytes, s, &skipped);
-    n = n <= SHORT ? merge_short(m, s, n) : merge_long(m, s, n, (uint64_t *)(void *)(s + bytes));
+    n = qni_bpe_merge(m, s, n, s + bytes);
     if (skipped > 0) qni_tokens_put(out, -1, skipped);
     for (int64_t i = 0; i < n; i++) qni_tokens_put(out, s[i].id, s[i].bytes);
     return QN_OK;

@@ -32,6 +32,19 @@ bool qni_bpe_add(qni_bpe *m, int32_t a, int32_t b, int32_t rank, int32_t id);
  * is there already. */
 qn_status qni_bpe_add_text(qni_bpe *m, const qn_tokenizer *t, const char *a, int64_t a_bytes,
                            const char *b, int64_t b_bytes, int32_t rank) QN_CHECKED;
+
+typedef struct qni_symbol {
+    int32_t id;             /* -1: stands in no pair */
+    int32_t bytes;          /* of the piece; 0: merged into another */
+    int32_t previous, next; /* the merging's own */
+} qni_symbol;
+
+/* Working memory that merging n symbols takes: the symbols, and behind them the queue. */
+#define QNI_BPE_BYTES (sizeof(qni_symbol) + 3 * sizeof(uint64_t))
+/* Merges s[0..n) in place by the model's pairs: the lowest rank first, leftmost of equal ones.
+ * Returns how many symbols are left. `queue` has room for 3 n values of 8 bytes. */
+int64_t qni_bpe_merge(const qni_bpe *m, qni_symbol *s, int64_t n, void *queue);
+
 /* Makes it the tokenizer's model, once the splitters and the vocabulary are there. */
 qn_status qni_bpe_use(qni_bpe *m, qn_tokenizer *t) QN_CHECKED;
 

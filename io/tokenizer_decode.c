@@ -167,12 +167,3 @@ static qn_status finish_bytes(const qni_decoder *self, qni_decode_state *s, stru
 static const qni_decoder byte_step = {push_bytes, finish_bytes};
 
 qn_status qni_add_byte_decoder(qn_tokenizer *t) { return qni_add_decoder(t, &byte_step); }
-
-/* ---- from JSON ------------------------------------------------------------------------------- */
-
-static qn_status read_byte_level(qn_tokenizer *t, const cJSON *json) {
-    (void)json;
-    return qni_add_byte_decoder(t);
-}
-
-const qni_component qni_decoders[] = {{"ByteLevel", read_byte_level}, {0}};

@@ -1,6 +1,7 @@
 /* tokenizer_forms.c — which form the files have, and the small files beside it: special tokens and
  * their roles. */
-#include "io/tokenizer_parts.h"
+#include "io/tokenizer_sentencepiece.h"
+#include "io/tokenizer_wordpiece.h"
 
 #include <string.h>
 
@@ -13,5 +14,7 @@ qn_status qni_read_files(qn_tokenizer *t) {
     if (t->files.n == 0) return qn_fail(QN_ERR_FORMAT, "tokenizer: found no files");
     const qni_bytes *f = &t->files.file[0];
     if (ends(f->name, ".json")) return qni_read_json(t, f);
+    if (qni_is_sentencepiece(f)) return qni_read_sentencepiece(t, f);
+    if (ends(f->name, "vocab.txt")) return qni_read_vocab_txt(t, f);
     return qn_fail(QN_ERR_FORMAT, "%s: found no form of tokenizer that Quern knows", f->name);
 }

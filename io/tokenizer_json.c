@@ -4,6 +4,8 @@
  * values and references that Quern does not know are refused with their place.
  */
 #include "io/tokenizer_bpe.h"
+#include "io/tokenizer_unigram.h"
+#include "io/tokenizer_wordpiece.h"
 
 #include <stdarg.h>
 #include <stdio.h>
@@ -202,7 +204,8 @@ static qn_status read_bpe(qn_tokenizer *t, const cJSON *json) {
     return qni_bpe_use(m, t);
 }
 
-const qni_component qni_models[] = {{"BPE", read_bpe}, {0}};
+const qni_component qni_models[] = {
+    {"BPE", read_bpe}, {"Unigram", qni_read_unigram}, {"WordPiece", qni_read_wordpiece}, {0}};
 
 /* Files of older versions do not say which model they hold. */
 static qn_status read_model(qn_tokenizer *t, const cJSON *json) {

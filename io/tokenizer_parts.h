@@ -328,8 +328,12 @@ typedef struct qni_component {
 /* Each ends with a NULL type. A room file per kind of component: */
 extern const qni_component qni_normalizers[]; /* tokenizer_normalize.c */
 extern const qni_component qni_splitters[];   /* tokenizer_split.c */
-extern const qni_component qni_decoders[];    /* tokenizer_decode.c */
+extern const qni_component qni_decoders[];    /* tokenizer_decode_steps.c */
 extern const qni_component qni_models[];      /* tokenizer_json.c: sets t->table, model, role */
+
+/* tokenizer_metaspace.c */
+qn_status qni_read_metaspace(qn_tokenizer *t, const cJSON *json) QN_CHECKED;
+qn_status qni_read_metaspace_decoder(qn_tokenizer *t, const cJSON *json) QN_CHECKED;
 
 /* A vocabulary {"token": id, ...} into t->table. */
 qn_status qni_json_vocab(qn_tokenizer *t, const cJSON *vocab) QN_CHECKED;

@@ -263,12 +263,9 @@ static qn_status read_delimiter(qn_tokenizer *t, const cJSON *json) {
     return add_cutter(t, &c);
 }
 
-const qni_component qni_splitters[] = {{"ByteLevel", read_byte_level},
-                                       {"Split", read_split},
-                                       {"Digits", read_digits},
-                                       {"Punctuation", read_punctuation},
-                                       {"BertPreTokenizer", read_bert},
-                                       {"Whitespace", read_whitespace},
-                                       {"WhitespaceSplit", read_whitespace_split},
-                                       {"CharDelimiterSplit", read_delimiter},
-                                       {0}};
+const qni_component qni_splitters[] = {
+    {"ByteLevel", read_byte_level},         {"Split", read_split},
+    {"Metaspace", qni_read_metaspace},      {"Digits", read_digits},
+    {"Punctuation", read_punctuation},      {"BertPreTokenizer", read_bert},
+    {"Whitespace", read_whitespace},        {"WhitespaceSplit", read_whitespace_split},
+    {"CharDelimiterSplit", read_delimiter}, {0}};
