@@ -42,10 +42,6 @@ class AttentionAttrs(c.Structure):
                 ("window", c.c_int64)]
 
 
-class RopeAttrs(c.Structure):
-    _fields_ = [("theta", c.c_double), ("inverse", c.c_bool)]
-
-
 class DropoutAttrs(c.Structure):
     _fields_ = [("p", c.c_double)]
 

@@ -275,7 +275,7 @@ static void rows_of(qn_measure_case *c, const row *r) { /* every input (rows, wi
 
 static void rope(qn_measure_case *c, const row *r) {
     put(c, 0, r->dtype, QN_SHAPE(r->size[0], r->size[1], r->size[2], r->size[3]));
-    c->attrs.rope.theta = 10000.0;
+    c->attrs.rope = qn_rope_plain(10000.0, r->size[3]);
 }
 
 static void dropout(qn_measure_case *c, const row *r) {

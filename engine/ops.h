@@ -157,11 +157,15 @@ qn_value *qn_swiglu(qn_tape *t, qn_value *gate, qn_value *up);
 
 /* ---- op_rope.c ------------------------------------------------------------------------------- */
 
-/* Rotary embedding in Hugging Face's half-split convention: element j pairs with j + D/2.
- *   x (B,T,H,D), D even; positions NULL (0..T-1) or (B,T) i32; start NULL or i32 of 1 or B
+/* Rotary embedding in Hugging Face's half-split convention: elements j and j + pairs of a head turn
+ * by position * frequency[j], and are multiplied by scale; elements from 2 pairs on stay.
+ *   x (B,T,H,D), D >= 2 pairs; positions NULL (0..T-1) or (B,T) i32; start NULL or i32 of 1 or B
  *   elements, added to them.
  * Su et al. 2021. Angles in f64, sin and cos rounded once to the arithmetic type. */
-qn_value *qn_rope(qn_tape *t, qn_value *x, qn_value *positions, qn_value *start, double theta);
+qn_value *qn_rope(qn_tape *t, qn_value *x, qn_value *positions, qn_value *start,
+                  const qn_rope_attrs *attrs);
+/* Frequencies theta^(-2j/width) for j < width/2; layers/rotary.c has the other kinds. */
+qn_rope_attrs qn_rope_plain(double theta, int64_t width);
 
 /* ---- op_dropout.c ---------------------------------------------------------------------------- */
 

@@ -1,5 +1,5 @@
 /* build.c — reads the configuration and makes the parts of a run. */
-#include "io/build.h"
+#include "io/build_parts.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -149,10 +149,10 @@ static qn_status model_config(qn_build *b, const qn_config *c) {
     m->hidden_size = qn_config_int(c, "model.hidden_size");
     m->num_hidden_layers = qn_config_int(c, "model.num_hidden_layers");
     m->num_attention_heads = qn_config_int(c, "model.num_attention_heads");
-    bool llama = strcmp(m->type, "llama") == 0;
+    bool gated = qn_config_is_set(c, "model.rms_norm_eps"); /* Llama and its relatives */
     m->num_key_value_heads =
-        llama ? qn_config_int(c, "model.num_key_value_heads") : m->num_attention_heads;
-    m->head_dim = llama                    ? qn_config_int(c, "model.head_dim")
+        gated ? qn_config_int(c, "model.num_key_value_heads") : m->num_attention_heads;
+    m->head_dim = gated                    ? qn_config_int(c, "model.head_dim")
                   : m->num_attention_heads ? m->hidden_size / m->num_attention_heads
                                            : 0;
     m->intermediate_size = qn_config_int(c, "model.intermediate_size");
@@ -160,8 +160,9 @@ static qn_status model_config(qn_build *b, const qn_config *c) {
     m->tie_word_embeddings = qn_config_boolean(c, "model.tie_word_embeddings");
     m->bias = qn_config_boolean(c, "model.bias");
     m->attention_bias = qn_config_boolean(c, "model.attention_bias");
-    m->norm_eps = qn_config_number(c, llama ? "model.rms_norm_eps" : "model.layer_norm_eps");
-    m->rope_theta = qn_config_number(c, "model.rope_theta");
+    m->norm_eps = qn_config_number(c, gated ? "model.rms_norm_eps" : "model.layer_norm_eps");
+    m->mlp_bias = qn_config_boolean(c, "model.mlp_bias");
+    QN_TRY(qni_build_attention(b, c));
     m->initializer_range = qn_config_number(c, "model.initializer_range");
     m->dropout = qn_config_number(c, "model.dropout");
     m->attention_dropout = qn_config_number(c, "model.attention_dropout");
@@ -170,10 +171,10 @@ static qn_status model_config(qn_build *b, const qn_config *c) {
         return qn_fail(QN_ERR_CONFIG, "model.activation \"%s\" is unknown",
                        qn_config_string(c, "model.activation"));
     }
-    if (llama && m->activation != QN_ACT_SILU) {
+    if (gated && m->activation != QN_ACT_SILU) {
         return qn_fail(QN_ERR_UNSUPPORTED,
-                       "model.activation: llama's gated feed-forward has silu only, found \"%s\"",
-                       qn_config_string(c, "model.activation"));
+                       "model.activation: %s's gated feed-forward has silu only, found \"%s\"",
+                       m->type, qn_config_string(c, "model.activation"));
     }
     int64_t n = qn_config_count(c, "model.hidden_sizes"),
             most = sizeof m->hidden_sizes / sizeof *m->hidden_sizes;
@@ -397,5 +398,6 @@ void qn_build_free(qn_build *b) {
     qn_vocab_free(b->vocab);
     qn_free(b->data_text);
     qn_free(b->recompute);
+    qn_free(b->sliding_layer);
     *b = (qn_build){0};
 }

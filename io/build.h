@@ -34,6 +34,7 @@ typedef struct qn_build {
     qn_device device;
     char device_text[256]; /* a line people should see, "" if none */
     const char **recompute;
+    bool *sliding_layer; /* model_config points here; NULL where unstated */
     int threads;
     int64_t max_steps;
     qn_session *session;

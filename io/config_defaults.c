@@ -91,8 +91,9 @@ static qn_status fill_model(qn_config *c) {
     int64_t width = qn_config_int(c, "model.hidden_size");
     int64_t heads = qn_config_int(c, "model.num_attention_heads");
     if (heads) QN_TRY(put_int(c, "model.num_key_value_heads", heads));
+    if (strcmp(type, "qwen3") == 0) QN_TRY(put_int(c, "model.head_dim", 128));
     if (heads && width % heads == 0) QN_TRY(put_int(c, "model.head_dim", width / heads));
-    int64_t wide = strcmp(type, "llama") ? 4 * width : (8 * width / 3 + 63) / 64 * 64;
+    int64_t wide = strcmp(type, "gpt2") == 0 ? 4 * width : (8 * width / 3 + 63) / 64 * 64;
     if (width) QN_TRY(put_int(c, "model.intermediate_size", wide));
     int64_t longest = qn_config_int(c, "model.max_position_embeddings");
     QN_TRY(put_int(c, "data.block_size", longest ? longest : 256));
@@ -100,6 +101,13 @@ static qn_status fill_model(qn_config *c) {
         int64_t block = qn_config_int(c, "data.block_size");
         QN_TRY(put_int(c, "model.max_position_embeddings", block));
     }
+    if (set(c, "model.max_position_embeddings")) {
+        longest = qn_config_int(c, "model.max_position_embeddings");
+        QN_TRY(put_int(c, "model.rope_scaling.original_max_position_embeddings", longest));
+    }
+    double original = qn_config_number(c, "model.rope_scaling.original_max_position_embeddings");
+    if (strcmp(qn_config_string(c, "model.rope_scaling.rope_type"), "yarn") == 0 && original > 0)
+        QN_TRY(put_number(c, "model.rope_scaling.factor", (double)longest / original));
     double dropout = qn_config_number(c, "model.dropout");
     QN_TRY(put_number(c, "model.attention_dropout", dropout));
     return put_number(c, "model.embedding_dropout", dropout);

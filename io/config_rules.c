@@ -47,6 +47,29 @@ static void check_required(qn_config *c) {
     }
 }
 
+/* What rope_scaling lacks, and how far it lets sequences grow (qn_rotary_reach). */
+static int64_t check_rotary(qn_config *c, int64_t longest) {
+    const char *type = qn_config_string(c, "model.rope_scaling.rope_type");
+    bool plain = !*type || is(c, "model.rope_scaling.rope_type", "default");
+    if (plain) return longest;
+    double factor = number(c, "model.rope_scaling.factor");
+    if (!set(c, "model.rope_scaling.factor") && !refused(c, "model.rope_scaling.factor")) {
+        qni_report(c, qni_config_get(c, "model.rope_scaling.rope_type"), true,
+                   "model.rope_scaling.factor", NULL, "expected it for rope_type \"%s\"", type);
+    }
+    double low = number(c, "model.rope_scaling.low_freq_factor");
+    double high = number(c, "model.rope_scaling.high_freq_factor");
+    if (low > 0 && high > 0 && !(low < high)) {
+        qni_report(c, qni_config_get(c, "model.rope_scaling.high_freq_factor"), true,
+                   "model.rope_scaling.high_freq_factor", NULL,
+                   "expected more than low_freq_factor = %.6g, found %.6g", low, high);
+    }
+    int64_t original = integer(c, "model.rope_scaling.original_max_position_embeddings");
+    double reach = factor * (double)(original ? original : longest);
+    bool grows = !is(c, "model.rope_scaling.rope_type", "llama3") && reach > (double)longest;
+    return grows ? (int64_t)reach : longest;
+}
+
 static void check_model(qn_config *c) {
     int64_t width = integer(c, "model.hidden_size");
     int64_t heads = integer(c, "model.num_attention_heads");
@@ -69,6 +92,13 @@ static void check_model(qn_config *c) {
     }
     int64_t block = integer(c, "data.block_size");
     int64_t longest = integer(c, "model.max_position_embeddings");
+    longest = check_rotary(c, longest);
+    int64_t types = qn_config_count(c, "model.layer_types");
+    int64_t layers = integer(c, "model.num_hidden_layers");
+    if (set(c, "model.layer_types") && layers && types != layers) {
+        qni_report(c, qni_config_get(c, "model.layer_types"), true, "model.layer_types", NULL,
+                   "expected one for each of %" PRId64 " blocks, found %" PRId64, layers, types);
+    }
     if (block && longest && block > longest) {
         qni_report(c, place(c, "data.block_size", "model.max_position_embeddings"), false,
                    "data.block_size", NULL,

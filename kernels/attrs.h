@@ -97,9 +97,12 @@ typedef struct qn_activation_attrs {
     qn_activation kind;
 } qn_activation_attrs;
 
+enum { QN_ROPE_PAIRS = 128 };
 typedef struct qn_rope_attrs {
-    double theta;
-    bool inverse; /* rotates back: the gradient */
+    double frequency[QN_ROPE_PAIRS]; /* radians that pair j turns per position */
+    double scale;                    /* multiplies every sine and cosine, mostly 1 */
+    int pairs;    /* elements j and j + pairs of a head turn; those from 2 pairs on stay */
+    bool inverse; /* turns back: the gradient */
 } qn_rope_attrs;
 
 typedef enum qn_pooling { QN_POOL_FIRST, QN_POOL_LAST, QN_POOL_MEAN, QN_POOLING_COUNT } qn_pooling;

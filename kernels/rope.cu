@@ -1,13 +1,13 @@
 /* rope.cu — rotary position embedding, half-split form.
  *
- * A block takes one (sample, position): its threads compute the D/2 angles in f64 once, round the
+ * A block takes one (sample, position): its threads compute the angles in f64 once, round the
  * sines and cosines to f32 in shared memory, and turn all heads with them. x read, y written once:
- * 4 bytes an element in bf16. The f64 part is D/2 sine-cosine pairs for H * D elements moved, so it
- * hides from H = 4 on.
+ * 4 bytes an element in bf16. The f64 part is one sine and cosine a pair for H * D elements moved,
+ * so it hides from H = 4 on.
  */
 #include "kernels/walk.cuh"
 
-enum { ROPE_THREADS = 128, MAX_HALF = 1024 };
+enum { ROPE_THREADS = 128 };
 
 #define PI 3.14159265358979323846
 
@@ -18,10 +18,10 @@ struct rope_args {
     const int32_t *positions;         /* (B,T), NULL = 0 .. T-1 */
     int64_t position_stride[2];
     const int32_t *start;
-    int start_stride; /* from sample to sample; 0 = one for all */
-    int steps, heads, half;
-    double theta, sign;
+    int start_stride;              /* from sample to sample; 0 = one for all */
+    int steps, heads, pairs, rest; /* rest: elements of a head that stay */
     bool adds;
+    qn_rope_attrs rope;
 };
 
 template <typename T, int V>
@@ -30,7 +30,7 @@ QN_DEV void rotate(const rope_args &a, const T *x, T *y, int j, const float *cos
     float p[V], q[V], u[V], v[V];
     const int64_t dx = a.x_stride[3], dy = a.y_stride[3]; /* 1 where V > 1 */
     load_run<T, V>(p, x + j * dx);
-    load_run<T, V>(q, x + (j + a.half) * dx);
+    load_run<T, V>(q, x + (j + a.pairs) * dx);
 #pragma unroll
     for (int e = 0; e < V; e++) {
         u[e] = p[e] * cosine[j + e] - q[e] * sine[j + e];
@@ -38,7 +38,7 @@ QN_DEV void rotate(const rope_args &a, const T *x, T *y, int j, const float *cos
     }
     if (a.adds) {
         load_run<T, V>(p, y + j * dy);
-        load_run<T, V>(q, y + (j + a.half) * dy);
+        load_run<T, V>(q, y + (j + a.pairs) * dy);
 #pragma unroll
         for (int e = 0; e < V; e++) {
             u[e] += p[e];
@@ -46,28 +46,34 @@ QN_DEV void rotate(const rope_args &a, const T *x, T *y, int j, const float *cos
         }
     }
     store_run<T, V>(y + j * dy, u);
-    store_run<T, V>(y + (j + a.half) * dy, v);
+    store_run<T, V>(y + (j + a.pairs) * dy, v);
 }
 
 template <typename T, int V> __global__ void __launch_bounds__(ROPE_THREADS) k_rope(rope_args a) {
-    __shared__ float cosine[MAX_HALF], sine[MAX_HALF];
+    __shared__ float cosine[QN_ROPE_PAIRS], sine[QN_ROPE_PAIRS];
     const int t = blockIdx.x % a.steps, b = blockIdx.x / a.steps;
     int64_t position = t;
     if (a.positions) position = a.positions[b * a.position_stride[0] + t * a.position_stride[1]];
     if (a.start) position += a.start[b * a.start_stride];
-    for (int j = threadIdx.x; j < a.half; j += ROPE_THREADS) {
-        double s, c, frequency = pow(a.theta, -(double)j / (double)a.half);
-        sincospi((double)position * (frequency / PI), &s, &c); /* needs no long reduction */
-        cosine[j] = (float)c;
-        sine[j] = (float)(a.sign * s);
+    for (int j = threadIdx.x; j < a.pairs; j += ROPE_THREADS) {
+        double s, c;
+        sincospi((double)position * (a.rope.frequency[j] / PI), &s, &c); /* no long reduction */
+        cosine[j] = (float)(a.rope.scale * c);
+        sine[j] = (float)((a.rope.inverse ? -a.rope.scale : a.rope.scale) * s);
     }
     __syncthreads();
     const T *x = (const T *)a.x + b * a.x_stride[0] + t * a.x_stride[1];
     T *y = (T *)a.y + b * a.y_stride[0] + t * a.y_stride[1];
-    const int per_head = a.half / V;
+    const int per_head = a.pairs / V;
     for (int i = threadIdx.x; i < a.heads * per_head; i += ROPE_THREADS) {
         int h = i / per_head, j = i % per_head * V;
         rotate<T, V>(a, x + h * a.x_stride[2], y + h * a.y_stride[2], j, cosine, sine);
+    }
+    for (int i = threadIdx.x; i < a.heads * a.rest; i += ROPE_THREADS) {
+        int h = i / a.rest, j = 2 * a.pairs + i % a.rest;
+        T *to = y + h * a.y_stride[2] + j * a.y_stride[3];
+        float v = to_f32(x[h * a.x_stride[2] + j * a.x_stride[3]]);
+        *to = from_f32<T>(a.adds ? to_f32(*to) + v : v);
     }
 }
 
@@ -79,7 +85,7 @@ static bool takes(const void *p, const int64_t *stride, int v, int bytes) {
 
 template <typename T> static void launch(const qn_call *c, const rope_args &a, unsigned blocks) {
     constexpr int V = 16 / sizeof(T);
-    bool vectors = a.half % V == 0 && takes(a.x, a.x_stride, V, sizeof(T)) &&
+    bool vectors = a.pairs % V == 0 && takes(a.x, a.x_stride, V, sizeof(T)) &&
                    takes(a.y, a.y_stride, V, sizeof(T));
     if (vectors) {
         k_rope<T, V><<<blocks, ROPE_THREADS, 0, stream_of(c)>>>(a);
@@ -107,16 +113,15 @@ static qn_status run_rope(const qn_call *c) {
     }
     a.steps = (int)x->shape[1];
     a.heads = (int)x->shape[2];
-    a.half = (int)(x->shape[3] / 2);
-    a.theta = attrs->theta;
-    a.sign = attrs->inverse ? -1.0 : 1.0;
+    a.pairs = attrs->pairs;
+    a.rest = (int)x->shape[3] - 2 * attrs->pairs;
+    a.rope = *attrs;
     a.adds = c->accumulate & 1u;
-    if (a.half > MAX_HALF || x->dtype != y->dtype) {
-        return qn_fail(QN_ERR_UNSUPPORTED, "rope: CUDA takes heads of up to %d and one dtype",
-                       2 * MAX_HALF);
+    if (x->dtype != y->dtype) {
+        return qn_fail(QN_ERR_DTYPE, "rope: CUDA writes the dtype it reads");
     }
     int64_t blocks = x->shape[0] * x->shape[1];
-    if (blocks == 0 || a.heads == 0 || a.half == 0) return QN_OK;
+    if (blocks == 0 || a.heads == 0 || x->shape[3] == 0) return QN_OK;
     if (x->dtype == QN_F32) {
         launch<float>(c, a, (unsigned)blocks);
     } else {

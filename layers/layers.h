@@ -107,16 +107,41 @@ typedef enum qn_head {
 /* "lm", "sequence_classification", "token_classification", "masked_lm", "embedding" */
 bool qn_head_parse(const char *name, qn_head *out);
 
-/* ---- transformer.c: the pre-norm decoder both families share --------------------------------- */
+/* ---- transformer.c: the pre-norm decoder all families share ---------------------------------- */
+
+/* Rotary positions in Hugging Face's words (its rope_scaling). Zero stands for what is absent. */
+typedef enum qn_rotary_kind {
+    QN_ROTARY_DEFAULT,
+    QN_ROTARY_LINEAR,
+    QN_ROTARY_DYNAMIC,
+    QN_ROTARY_LLAMA3,
+    QN_ROTARY_YARN
+} qn_rotary_kind;
+
+typedef struct qn_rotary {
+    qn_rotary_kind kind;
+    double theta, partial_rotary_factor, factor;
+    double low_freq_factor, high_freq_factor;        /* llama3 */
+    double attention_factor, mscale, mscale_all_dim; /* yarn */
+    double beta_fast, beta_slow;                     /* yarn */
+    bool untruncated;                                /* yarn: truncate is false */
+    int64_t original_max_position_embeddings;        /* llama3, yarn */
+} qn_rotary;
 
 typedef struct qn_model_config {
-    const char *type; /* "mlp", "gpt2", "llama", "bert", "roberta" */
+    const char *type; /* "mlp", "gpt2", "llama", "mistral", "qwen2", "qwen3", "bert", "roberta" */
     /* transformers, in Hugging Face's words */
     int64_t vocab_size, hidden_size, num_hidden_layers, num_attention_heads, num_key_value_heads,
         head_dim;
     int64_t intermediate_size, max_position_embeddings;
-    bool tie_word_embeddings, bias, attention_bias;
-    double norm_eps, rope_theta, initializer_range;
+    bool tie_word_embeddings, bias, attention_bias, mlp_bias;
+    double norm_eps, initializer_range;
+    qn_rotary rotary;
+    int64_t sliding_window;    /* newest keys a token sees; 0 = all */
+    int64_t max_window_layers; /* layers before this one see all keys in spite of it */
+    const bool *sliding_layer; /* per layer, in place of max_window_layers; NULL = absent */
+    bool unscaled_attention;   /* scores are q.k, not q.k / sqrt(head_dim) (GPT-2) */
+    bool scale_by_layer;       /* scores are divided by layer + 1 too (GPT-2) */
     qn_activation activation;
     double dropout, attention_dropout, embedding_dropout;
     /* encoders: position 0 is row position_offset of the table of max_position_embeddings rows */
@@ -135,10 +160,18 @@ typedef struct qn_model_config {
 typedef struct qn_block { /* what differs between families */
     const qn_model_config *c;
     qn_norm_kind norm;
-    bool rope, gated;   /* rotary positions; SwiGLU feed-forward */
-    bool bidirectional; /* tokens see what follows them too */
-    bool fused_qkv;     /* one qkv projection (GPT-2) or separate q, k, v */
+    const qn_rope_attrs *rotary; /* NULL = learned positions */
+    bool gated;                  /* SwiGLU feed-forward */
+    bool bidirectional;          /* tokens see what follows them too */
+    bool fused_qkv;              /* one qkv projection (GPT-2) or separate q, k, v */
 } qn_block;
+
+/* rotary.c: the turns of heads of head_dim at positions below `length`, which only the kind dynamic
+ * looks at, beyond max_position_embeddings. */
+qn_status qn_rotary_table(const qn_model_config *c, int64_t length, qn_rope_attrs *out) QN_CHECKED;
+/* The longest sequence the positions are made for: max_position_embeddings, or what the rotary kind
+ * extends it to. */
+int64_t qn_rotary_reach(const qn_model_config *c);
 
 /* Token ids (B,T) -> what qn_head_forward fills out with: embedding of the tokens, and of
  * their positions unless they are rotary, in scope embed; each block in scope blocks.N with attn
@@ -178,8 +211,8 @@ qn_value *qn_feed_forward(qn_graph *g, const qn_block *b, int layer, qn_value *x
  * io/config.c. */
 void qn_model_mlp(const qn_model_config *c, qn_model *out);
 void qn_model_gpt2(const qn_model_config *c, qn_model *out);
-void qn_model_llama(const qn_model_config *c, qn_model *out);
-void qn_model_bert(const qn_model_config *c, qn_model *out);                   /* and RoBERTa */
+void qn_model_llama(const qn_model_config *c, qn_model *out); /* and mistral, qwen2, qwen3 */
+void qn_model_bert(const qn_model_config *c, qn_model *out);  /* and RoBERTa */
 qn_status qn_model_create(const qn_model_config *c, qn_model *out) QN_CHECKED; /* by c->type */
 
 typedef struct qn_objective_config {

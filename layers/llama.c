@@ -1,13 +1,30 @@
-/* llama.c — Llama (Touvron et al. 2023): rotary positions, RMSNorm, SwiGLU, grouped queries.
+/* llama.c — Llama (Touvron et al. 2023) and its relatives: rotary positions, RMSNorm, SwiGLU,
+ * grouped queries.
+ *
+ * Mistral adds a sliding window, Qwen2 biases in q, k and v, Qwen3 RMSNorm of each head of q and k.
  *
  * Names: embed.token (model.embed_tokens), blocks.N.{norm1, attn.q, attn.k, attn.v, attn.out,
  * norm2, mlp.gate, mlp.up, mlp.down} (model.layers.N.{input_layernorm, self_attn.{q,k,v,o}_proj,
- * post_attention_layernorm, mlp.{gate,up,down}_proj}), norm (model.norm), head (lm_head).
+ * post_attention_layernorm, mlp.{gate,up,down}_proj}), norm (model.norm), head (lm_head);
+ * attn.{q_norm,k_norm} are called alike.
  * q, k, v and gate, up are declared next to each other, so each group is one matmul.
  */
 #include "layers/layers.h"
 
 #include <stdio.h>
+#include <string.h>
+
+typedef struct family { /* what a member of the family has besides */
+    bool qkv_bias, out_bias, mlp_bias, head_norms;
+} family;
+
+static family family_of(const qn_model_config *c) {
+    bool qwen2 = strcmp(c->type, "qwen2") == 0, qwen3 = strcmp(c->type, "qwen3") == 0;
+    return (family){.qkv_bias = c->attention_bias || qwen2,
+                    .out_bias = c->attention_bias,
+                    .mlp_bias = c->mlp_bias,
+                    .head_norms = qwen3};
+}
 
 static qn_status declare_linear(qn_params *p, const qn_model_config *c, int n, const char *path,
                                 const char *hf, qn_linear_spec spec) {
@@ -18,34 +35,41 @@ static qn_status declare_linear(qn_params *p, const qn_model_config *c, int n, c
     return qn_dense_declare(p, full, hf_full, &spec);
 }
 
-static qn_status declare_norm(qn_params *p, const qn_model_config *c, int n, const char *path,
-                              const char *hf) {
+static qn_status declare_norm(qn_params *p, int n, const char *path, const char *hf,
+                              int64_t width) {
     char full[80], hf_full[80];
     snprintf(full, sizeof full, "blocks.%d.%s", n, path);
     snprintf(hf_full, sizeof hf_full, "model.layers.%d.%s", n, hf);
-    return qn_norm_declare(p, full, hf_full, QN_RMS_NORM, c->hidden_size, false);
+    return qn_norm_declare(p, full, hf_full, QN_RMS_NORM, width, false);
 }
 
 static qn_status declare_block(qn_params *p, const qn_model_config *c, int n) {
     int64_t C = c->hidden_size, I = c->intermediate_size;
     int64_t q = c->num_attention_heads * c->head_dim, kv = c->num_key_value_heads * c->head_dim;
-    bool bias = c->attention_bias;
-    QN_TRY(declare_norm(p, c, n, "norm1", "input_layernorm"));
+    const family f = family_of(c);
+    QN_TRY(declare_norm(p, n, "norm1", "input_layernorm", C));
     QN_TRY(declare_linear(p, c, n, "attn.q", "self_attn.q_proj",
-                          (qn_linear_spec){.in = C, .out = q, .bias = bias}));
-    QN_TRY(declare_linear(p, c, n, "attn.k", "self_attn.k_proj",
-                          (qn_linear_spec){.in = C, .out = kv, .bias = bias, .fused = !bias}));
-    QN_TRY(declare_linear(p, c, n, "attn.v", "self_attn.v_proj",
-                          (qn_linear_spec){.in = C, .out = kv, .bias = bias, .fused = !bias}));
+                          (qn_linear_spec){.in = C, .out = q, .bias = f.qkv_bias}));
+    QN_TRY(declare_linear(
+        p, c, n, "attn.k", "self_attn.k_proj",
+        (qn_linear_spec){.in = C, .out = kv, .bias = f.qkv_bias, .fused = !f.qkv_bias}));
+    QN_TRY(declare_linear(
+        p, c, n, "attn.v", "self_attn.v_proj",
+        (qn_linear_spec){.in = C, .out = kv, .bias = f.qkv_bias, .fused = !f.qkv_bias}));
     QN_TRY(declare_linear(p, c, n, "attn.out", "self_attn.o_proj",
-                          (qn_linear_spec){.in = q, .out = C, .bias = bias}));
-    QN_TRY(declare_norm(p, c, n, "norm2", "post_attention_layernorm"));
-    QN_TRY(
-        declare_linear(p, c, n, "mlp.gate", "mlp.gate_proj", (qn_linear_spec){.in = C, .out = I}));
-    QN_TRY(declare_linear(p, c, n, "mlp.up", "mlp.up_proj",
-                          (qn_linear_spec){.in = C, .out = I, .fused = true}));
+                          (qn_linear_spec){.in = q, .out = C, .bias = f.out_bias}));
+    if (f.head_norms) {
+        QN_TRY(declare_norm(p, n, "attn.q_norm", "self_attn.q_norm", c->head_dim));
+        QN_TRY(declare_norm(p, n, "attn.k_norm", "self_attn.k_norm", c->head_dim));
+    }
+    QN_TRY(declare_norm(p, n, "norm2", "post_attention_layernorm", C));
+    QN_TRY(declare_linear(p, c, n, "mlp.gate", "mlp.gate_proj",
+                          (qn_linear_spec){.in = C, .out = I, .bias = f.mlp_bias}));
+    QN_TRY(declare_linear(
+        p, c, n, "mlp.up", "mlp.up_proj",
+        (qn_linear_spec){.in = C, .out = I, .bias = f.mlp_bias, .fused = !f.mlp_bias}));
     return declare_linear(p, c, n, "mlp.down", "mlp.down_proj",
-                          (qn_linear_spec){.in = I, .out = C});
+                          (qn_linear_spec){.in = I, .out = C, .bias = f.mlp_bias});
 }
 
 static qn_status declare(const void *self, qn_params *p) {
@@ -58,7 +82,12 @@ static qn_status declare(const void *self, qn_params *p) {
 }
 
 static qn_status forward(const void *self, qn_graph *g, const qn_forward *in, qn_output *out) {
-    const qn_block block = {.c = self, .norm = QN_RMS_NORM, .rope = true, .gated = true};
+    const qn_model_config *c = self;
+    const qn_tensor *tokens = in->field[0] ? &in->field[0]->t : NULL;
+    int64_t length = in->cache || !tokens ? 0 : tokens->shape[tokens->ndim - 1];
+    qn_rope_attrs rotary;
+    QN_TRY(qn_rotary_table(c, length, &rotary));
+    const qn_block block = {.c = c, .norm = QN_RMS_NORM, .rotary = &rotary, .gated = true};
     return qn_transformer_forward(&block, g, in, out);
 }
 
@@ -66,4 +95,6 @@ void qn_model_llama(const qn_model_config *c, qn_model *out) {
     *out = qn_transformer_model(c);
     out->declare = declare;
     out->forward = forward;
+    /* A cache keeps keys as they were turned, so dynamic frequencies may not change under it. */
+    if (c->rotary.kind != QN_ROTARY_DYNAMIC) out->max_positions = qn_rotary_reach(c);
 }

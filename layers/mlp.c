@@ -54,11 +54,10 @@ qn_status qn_model_create(const qn_model_config *c, qn_model *out) {
     static const struct {
         const char *type;
         void (*create)(const qn_model_config *, qn_model *);
-    } families[] = {{"mlp", qn_model_mlp},
-                    {"gpt2", qn_model_gpt2},
-                    {"llama", qn_model_llama},
-                    {"bert", qn_model_bert},
-                    {"roberta", qn_model_bert}};
+    } families[] = {{"mlp", qn_model_mlp},     {"gpt2", qn_model_gpt2},
+                    {"llama", qn_model_llama}, {"mistral", qn_model_llama},
+                    {"qwen2", qn_model_llama}, {"qwen3", qn_model_llama},
+                    {"bert", qn_model_bert},   {"roberta", qn_model_bert}};
     for (size_t i = 0; i < sizeof families / sizeof *families; i++) {
         if (strcmp(c->type, families[i].type) == 0) {
             families[i].create(c, out);
@@ -66,6 +65,7 @@ qn_status qn_model_create(const qn_model_config *c, qn_model *out) {
         }
     }
     return qn_fail(QN_ERR_CONFIG,
-                   "model.type \"%s\" is unknown; expected mlp, gpt2, llama, bert or roberta",
+                   "model.type \"%s\" is unknown; expected mlp, gpt2, llama, mistral, qwen2, "
+                   "qwen3, bert or roberta",
                    c->type);
 }

@@ -1,6 +1,7 @@
-/* self_attention.c — projections, rotary positions, cache, attention. */
+/* self_attention.c — projections, norms of heads, rotary positions, cache, attention. */
 #include "layers/layers.h"
 
+#include <math.h>
 #include <stdio.h>
 
 typedef struct heads {
@@ -38,16 +39,40 @@ static heads project(qn_graph *g, const qn_block *b, const char *path, qn_value 
     return h;
 }
 
+/* RMSNorm over each head, where the model has one. */
+static qn_value *head_norm(qn_graph *g, const qn_block *b, const char *path, const char *norm,
+                           qn_value *x) {
+    char name[80], weight[96];
+    snprintf(name, sizeof name, "%s.%s", path, norm);
+    snprintf(weight, sizeof weight, "%s.weight", name);
+    if (!qn_params_find(g->params, weight)) return x;
+    return qn_norm(g, name, QN_RMS_NORM, b->c->norm_eps, x, NULL, NULL);
+}
+
+/* 0 = 1 / sqrt(head_dim), the op's own. */
+static double score_scale(const qn_model_config *c, int layer) {
+    if (!c->unscaled_attention && !c->scale_by_layer) return 0.0;
+    double scale = c->unscaled_attention ? 1.0 : 1.0 / sqrt((double)c->head_dim);
+    return c->scale_by_layer ? scale / (layer + 1) : scale;
+}
+
+static int64_t window_of(const qn_model_config *c, int layer) {
+    bool slides = c->sliding_layer ? c->sliding_layer[layer] : layer >= c->max_window_layers;
+    return slides ? c->sliding_window : 0;
+}
+
 qn_value *qn_self_attention(qn_graph *g, const qn_block *b, int layer, qn_value *x,
                             const qn_forward *in) {
     const qn_model_config *c = b->c;
     char path[64];
     snprintf(path, sizeof path, "blocks.%d.attn", layer);
     heads h = project(g, b, path, x);
-    if (b->rope) {
+    h.q = head_norm(g, b, path, "q_norm", h.q);
+    h.k = head_norm(g, b, path, "k_norm", h.k);
+    if (b->rotary) {
         qn_value *at = qn_forward_field(in, "positions");
-        h.q = qn_rope(g->tape, h.q, at, in->start, c->rope_theta);
-        h.k = qn_rope(g->tape, h.k, at, in->start, c->rope_theta);
+        h.q = qn_rope(g->tape, h.q, at, in->start, b->rotary);
+        h.k = qn_rope(g->tape, h.k, at, in->start, b->rotary);
     }
     qn_value *start = NULL;
     if (in->cache) {
@@ -57,7 +82,9 @@ qn_value *qn_self_attention(qn_graph *g, const qn_block *b, int layer, qn_value 
     }
     bool training = qn_tape_get_options(g->tape)->training;
     qn_attention_attrs attrs = {.causal = !b->bidirectional,
-                                .dropout = training ? c->attention_dropout : 0.0};
+                                .scale = score_scale(c, layer),
+                                .dropout = training ? c->attention_dropout : 0.0,
+                                .window = window_of(c, layer)};
     qn_value *o = qn_attention(g->tape, h.q, h.k, h.v, qn_forward_field(in, "documents"), start,
                                attrs.dropout > 0 ? g->rng : NULL, &attrs);
     if (!o) return NULL;

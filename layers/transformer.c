@@ -34,7 +34,7 @@ qn_status qn_transformer_forward(const qn_block *b, qn_graph *g, const qn_forwar
     const qn_model_config *c = b->c;
     qn_tape_scope_push(g->tape, "embed");
     qn_value *table = qn_graph_param(g, "embed.token.weight"),
-             *position = b->rope ? NULL : qn_graph_param(g, "embed.position.weight");
+             *position = b->rotary ? NULL : qn_graph_param(g, "embed.position.weight");
     qn_value *at = position ? qn_forward_field(in, "positions") : NULL;
     qn_value *h = qn_embedding(g->tape, in->field[0], table, at ? NULL : position,
                                position && !at ? in->start : NULL);

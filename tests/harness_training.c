@@ -106,7 +106,7 @@ void qn_rig_defaults(qn_rig *r, const char *type) {
                                   .tie_word_embeddings = gpt2,
                                   .bias = gpt2,
                                   .norm_eps = 1e-5,
-                                  .rope_theta = 10000,
+                                  .rotary.theta = 10000,
                                   .initializer_range = 0.1,
                                   .activation = gpt2 ? QN_ACT_GELU_TANH : QN_ACT_GELU,
                                   .n_hidden = 2,

@@ -165,7 +165,8 @@ static void record_swiglu(session *s) {
 
 static void record_rope(session *s) {
     qn_value *x = arg(s, "x"), *positions = arg(s, "positions"), *start = arg(s, "start");
-    give(s, "y", qn_rope(s->tape, x, positions, start, attr(s, 0)));
+    qn_rope_attrs attrs = qn_rope_plain(attr(s, 0), x->t.shape[3]);
+    give(s, "y", qn_rope(s->tape, x, positions, start, &attrs));
 }
 
 static void record_softmax(session *s) { give(s, "y", qn_softmax(s->tape, arg(s, "x"))); }

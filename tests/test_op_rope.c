@@ -3,6 +3,7 @@
 
 #include <math.h>
 #include <stdlib.h>
+#include <string.h>
 
 /* f32: sine and cosine rounded once, two products and a sum. bf16: one unit in the last place. */
 #define TOL_F32  0x1p-21
@@ -12,8 +13,13 @@ static void sizes(void **state) {
     (void)state;
     static const int64_t steps[] = {0, 1, 7, 33, 63, 65}, widths[] = {0, 2, 6, 34, 64, 130};
     for (int i = 0; i < 6; i++) {
-        for (int variant = 0; variant < 5; variant++) {
-            qn_rope_attrs attrs = {10000.0, variant == 3};
+        for (int variant = 0; variant < 6; variant++) {
+            qn_rope_attrs attrs = qn_rope_plain(10000.0, widths[i]);
+            attrs.inverse = variant == 3;
+            if (variant == 5) { /* a part of each head, scaled */
+                attrs = qn_rope_plain(500.0, widths[i] / 4 * 2);
+                attrs.scale = 1.138629436;
+            }
             qn_case c = {.name = "rope", .op = &qn_op_rope, .attrs = &attrs, .tol_f32 = TOL_F32};
             c.tol_bf16 = TOL_BF16;
             c.in[0] = (qn_case_input){.present = true, .ndim = 4};
@@ -51,7 +57,7 @@ static void long_context(void **state) {
     float *x = malloc(sizeof(float) * T * D), *y = malloc(sizeof(float) * T * D);
     assert_true(x && y);
     for (int i = 0; i < T * D; i++) x[i] = i % D < D / 2 ? 1.0f : 0.0f; /* (1, 0): y = (cos, sin) */
-    qn_rope_attrs attrs = {.theta = 500000.0};
+    qn_rope_attrs attrs = qn_rope_plain(500000.0, D);
     int32_t start = 100000;
     qn_tensor tx = qn_tensor_make(x, QN_F32, QN_SHAPE(1, T, 1, D)), ty = tx;
     qn_tensor ts = qn_tensor_make(&start, QN_I32, 0, NULL);
@@ -77,20 +83,23 @@ static void long_context(void **state) {
 
 static void refuses(void **state) {
     (void)state;
-    qn_rope_attrs attrs = {.theta = 10000.0};
+    qn_rope_attrs attrs = qn_rope_plain(10000.0, 6);
     qn_tensor x = qn_tensor_make(NULL, QN_F32, QN_SHAPE(2, 3, 4, 5)), y;
     qn_tensor p = qn_tensor_make(NULL, QN_I32, QN_SHAPE(2, 4));
     qn_call c = {.op = &qn_op_rope, .attrs = &attrs, .in = {&x}, .out = {&y}, .threads = 1};
     assert_int_equal(c.op->infer(&c), QN_ERR_SHAPE);
     assert_string_equal(qn_error_message(),
-                        "rope: x is f32[2,3,4,5], expected (B,T,H,D) with D even");
+                        "rope: x is f32[2,3,4,5], expected (B,T,H,D) with D at least 6");
     x.shape[3] = 6;
     c.in[1] = &p;
     assert_int_equal(c.op->infer(&c), QN_ERR_SHAPE);
     assert_string_equal(qn_error_message(),
                         "rope: positions are i32[2,4], x is f32[2,3,4,6]; expected i32 (B,T)");
     c.in[1] = NULL;
-    attrs.theta = NAN;
+    attrs.frequency[2] = (double)NAN;
+    assert_int_equal(c.op->infer(&c), QN_ERR_UNSUPPORTED);
+    assert_non_null(strstr(qn_error_message(), "pair 2"));
+    attrs = qn_rope_plain(10000.0, 2 * QN_ROPE_PAIRS + 2);
     assert_int_equal(c.op->infer(&c), QN_ERR_UNSUPPORTED);
 }
 

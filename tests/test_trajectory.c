@@ -225,7 +225,7 @@ static void use_golden_config(qn_rig *r, const qn_golden *g) {
     c->num_key_value_heads = llama ? (int64_t)v[5] : c->num_attention_heads;
     c->intermediate_size = llama ? (int64_t)v[6] : 4 * c->hidden_size;
     c->norm_eps = llama ? v[7] : v[5];
-    if (llama) c->rope_theta = v[8];
+    if (llama) c->rotary.theta = v[8];
 }
 
 static void golden_rig(qn_rig *r, const qn_golden *g, const char *model) {
