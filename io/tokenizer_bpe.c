@@ -1,9 +1,10 @@
 /* tokenizer_bpe.c — byte-pair encoding: merge the adjacent pair of lowest rank, leftmost first.
  *
- * Symbols are ids. Pairs of ids are looked up in one open-addressing table. A short piece is merged
- * in an array by scanning for the lowest rank; a long one with a heap over a linked list, whose
- * entries are (rank, place) and are dropped when the pair at that place is no longer the one they
- * were made for. Both do the same merges in the same order.
+ * Symbols are ids. Pairs of ids are looked up in one open-addressing table; in `by_rank` mode
+ * (tiktoken) there is none: the rank of a pair is the id of the token that its bytes make. A short
+ * piece is merged in an array by scanning for the lowest rank; a long one with a heap over a
+ * linked list, whose entries are (rank, place) and are dropped when the pair at that place is no
+ * longer the one they were made for. Both do the same merges in the same order.
  *
  * In `bytes` mode a piece is raw bytes (byte-level BPE, tiktoken); otherwise characters, with byte
  * fallback, prefix, suffix and unknown token as Hugging Face tokenizers define them.
@@ -58,28 +59,40 @@ bool qni_bpe_add(qni_bpe *m, int32_t a, int32_t b, int32_t rank, int32_t id) {
 
 /* ---- merging --------------------------------------------------------------------------------- */
 
-static const qni_pair *pair_of(const qni_bpe *m, int32_t a, int32_t b) {
-    return a < 0 || b < 0 ? &empty_pair : pair_at(m, key_of(a, b));
+typedef struct merge {
+    int32_t rank, id; /* NO_RANK: the pair is not merged */
+} merge;
+
+static merge merge_of(const qni_bpe *m, const char *piece, const qni_symbol *a,
+                      const qni_symbol *b) {
+    if (m->by_rank) {
+        int32_t n = a->bytes + b->bytes;
+        int32_t id = n <= m->longest ? qni_table_find(&m->raw, piece + a->at, n) : -1;
+        return (merge){id < 0 ? NO_RANK : id, id};
+    }
+    if (a->id < 0 || b->id < 0) return (merge){NO_RANK, -1};
+    const qni_pair *p = pair_at(m, key_of(a->id, b->id));
+    return (merge){p->rank, p->id};
 }
 
 /* symbol[0..n) in place; returns how many are left. */
-static int64_t merge_short(const qni_bpe *m, qni_symbol *s, int64_t n) {
-    const qni_pair *pair[SHORT]; /* of i and i + 1 */
-    for (int64_t i = 0; i + 1 < n; i++) pair[i] = pair_of(m, s[i].id, s[i + 1].id);
+static int64_t merge_short(const qni_bpe *m, const char *piece, qni_symbol *s, int64_t n) {
+    merge pair[SHORT]; /* of i and i + 1 */
+    for (int64_t i = 0; i + 1 < n; i++) pair[i] = merge_of(m, piece, &s[i], &s[i + 1]);
     while (n > 1) {
         int64_t best = 0;
         for (int64_t i = 1; i + 1 < n; i++)
-            if (pair[i]->rank < pair[best]->rank) best = i;
-        if (pair[best]->rank == NO_RANK) break;
-        s[best].id = pair[best]->id;
+            if (pair[i].rank < pair[best].rank) best = i;
+        if (pair[best].rank == NO_RANK) break;
+        s[best].id = pair[best].id;
         s[best].bytes += s[best + 1].bytes;
         n--;
         for (int64_t i = best + 1; i < n; i++) {
             s[i] = s[i + 1];
             pair[i - 1] = pair[i]; /* the pair at best is made anew below */
         }
-        if (best > 0) pair[best - 1] = pair_of(m, s[best - 1].id, s[best].id);
-        if (best + 1 < n) pair[best] = pair_of(m, s[best].id, s[best + 1].id);
+        if (best > 0) pair[best - 1] = merge_of(m, piece, &s[best - 1], &s[best]);
+        if (best + 1 < n) pair[best] = merge_of(m, piece, &s[best], &s[best + 1]);
     }
     return n;
 }
@@ -108,34 +121,36 @@ static uint64_t heap_pop(heap *h) {
     return top;
 }
 
-static void queue_pair(const qni_bpe *m, const qni_symbol *s, int32_t left, heap *h) {
+static void queue_pair(const qni_bpe *m, const char *piece, const qni_symbol *s, int32_t left,
+                       heap *h) {
     if (left < 0 || s[left].next < 0) return;
-    int32_t rank = pair_of(m, s[left].id, s[s[left].next].id)->rank;
+    int32_t rank = merge_of(m, piece, &s[left], &s[s[left].next]).rank;
     if (rank != NO_RANK) heap_push(h, (uint64_t)rank << 32 | (uint32_t)left);
 }
 
-/* entry has room for 3 n values: each merge queues at most two pairs. */
-static int64_t merge_long(const qni_bpe *m, qni_symbol *s, int64_t n, uint64_t *entry) {
+/* Each merge queues at most two pairs. */
+static int64_t merge_long(const qni_bpe *m, const char *piece, qni_symbol *s, int64_t n,
+                          uint64_t *entry) {
     heap h = {entry, 0};
     for (int64_t i = 0; i < n; i++) {
         s[i].previous = (int32_t)i - 1;
         s[i].next = i + 1 < n ? (int32_t)i + 1 : -1;
     }
-    for (int64_t i = 0; i < n; i++) queue_pair(m, s, (int32_t)i, &h);
+    for (int64_t i = 0; i < n; i++) queue_pair(m, piece, s, (int32_t)i, &h);
     while (h.n > 0) {
         uint64_t top = heap_pop(&h);
         qni_symbol *left = &s[(uint32_t)top];
         if (left->bytes == 0 || left->next < 0) continue;
         qni_symbol *right = &s[left->next];
-        const qni_pair *pair = pair_of(m, left->id, right->id);
-        if ((uint64_t)pair->rank != top >> 32) continue;
-        left->id = pair->id;
+        merge pair = merge_of(m, piece, left, right);
+        if ((uint64_t)pair.rank != top >> 32) continue;
+        left->id = pair.id;
         left->bytes += right->bytes;
         right->bytes = 0;
         left->next = right->next;
         if (right->next >= 0) s[right->next].previous = (int32_t)(uint32_t)top;
-        queue_pair(m, s, left->previous, &h);
-        queue_pair(m, s, (int32_t)(uint32_t)top, &h);
+        queue_pair(m, piece, s, left->previous, &h);
+        queue_pair(m, piece, s, (int32_t)(uint32_t)top, &h);
     }
     int64_t left = 0;
     for (int64_t i = 0; i < n; i++)
@@ -143,8 +158,8 @@ static int64_t merge_long(const qni_bpe *m, qni_symbol *s, int64_t n, uint64_t *
     return left;
 }
 
-int64_t qni_bpe_merge(const qni_bpe *m, qni_symbol *s, int64_t n, void *queue) {
-    return n <= SHORT ? merge_short(m, s, n) : merge_long(m, s, n, queue);
+int64_t qni_bpe_merge(const qni_bpe *m, const char *piece, qni_symbol *s, int64_t n, void *queue) {
+    return n <= SHORT ? merge_short(m, piece, s, n) : merge_long(m, piece, s, n, queue);
 }
 
 /* ---- the symbols a piece starts as ----------------------------------------------------------- */
@@ -177,7 +192,9 @@ static int64_t start_characters(const qni_bpe *m, const char *piece, int64_t byt
         int32_t id = find_character(m, piece + at, length, at == 0, next == bytes);
         if (id < 0 && has_fallback(m, piece + at, length)) {
             for (int i = 0; i < length; i++)
-                s[n++] = (qni_symbol){.id = m->fallback[(unsigned char)piece[at + i]], .bytes = 1};
+                s[n++] = (qni_symbol){.id = m->fallback[(unsigned char)piece[at + i]],
+                                      .at = (int32_t)at + i,
+                                      .bytes = 1};
             unknown = false;
         } else if (id < 0 && m->unk < 0 && n == 0) {
             *skipped += length;
@@ -185,22 +202,26 @@ static int64_t start_characters(const qni_bpe *m, const char *piece, int64_t byt
             s[n - 1].bytes += length;
         } else {
             unknown = id < 0;
-            s[n++] = (qni_symbol){.id = id < 0 ? m->unk : id, .bytes = length};
+            s[n++] = (qni_symbol){.id = id < 0 ? m->unk : id, .at = (int32_t)at, .bytes = length};
         }
     }
     return n;
+}
+
+/* The whole piece as one token, where the model wants that looked up first. */
+static int32_t find_whole(const qni_bpe *m, const char *piece, int64_t bytes) {
+    if (!m->ignore_merges) return -1;
+    return qni_table_find_model(m->bytes ? &m->raw : m->table, piece, bytes);
 }
 
 static qn_status encode(const qni_model *self, qni_memory *memory, const char *piece, int64_t bytes,
                         qni_tokens *out) {
     const qni_bpe *m = (const qni_bpe *)self;
     QN_TRY(qni_tokens_reserve(out, bytes + 1));
-    if (m->ignore_merges) {
-        int32_t id = qni_table_find_model(m->bytes ? &m->raw : m->table, piece, bytes);
-        if (id >= 0) {
-            qni_tokens_put(out, id, bytes);
-            return QN_OK;
-        }
+    int32_t whole = find_whole(m, piece, bytes);
+    if (whole >= 0) {
+        qni_tokens_put(out, whole, bytes);
+        return QN_OK;
     }
     qni_symbol few[SHORT], *s = few;
     if (bytes > SHORT) {
@@ -210,10 +231,11 @@ static qn_status encode(const qni_model *self, qni_memory *memory, const char *p
     int64_t n = bytes, skipped = 0;
     if (m->bytes)
         for (int64_t i = 0; i < bytes; i++)
-            s[i] = (qni_symbol){.id = m->byte[(unsigned char)piece[i]], .bytes = 1};
+            s[i] =
+                (qni_symbol){.id = m->byte[(unsigned char)piece[i]], .at = (int32_t)i, .bytes = 1};
     else
         n = start_characters(m, piece, bytes, s, &skipped);
-    n = qni_bpe_merge(m, s, n, s + bytes);
+    n = qni_bpe_merge(m, piece, s, n, s + bytes);
     if (skipped > 0) qni_tokens_put(out, -1, skipped);
     for (int64_t i = 0; i < n; i++) qni_tokens_put(out, s[i].id, s[i].bytes);
     return QN_OK;
@@ -272,5 +294,5 @@ qn_status qni_bpe_use(qni_bpe *m, qn_tokenizer *t) {
     m->base = (qni_model){.encode = encode, .remember = t->n_splitters > 0};
     t->model = &m->base;
     t->model_size = t->table.size;
-    return use_bytes(m, t);
+    return m->by_rank ? QN_OK : use_bytes(m, t);
 }

@@ -19,8 +19,10 @@ typedef struct qni_bpe {
     int32_t unk;           /* -1: unknown characters give no token */
     int32_t byte[256];     /* `bytes`: where each byte starts */
     int32_t fallback[256]; /* <0x00> to <0xFF>, -1 where the vocabulary lacks it */
+    int32_t longest;       /* `by_rank`: bytes of the longest token */
     qni_table raw;         /* `bytes` with `ignore_merges`: tokens as the bytes they stand for */
     const char *prefix, *suffix; /* continuing_subword_prefix, end_of_word_suffix; NULL: none */
+    bool by_rank;                /* no pairs: ids are ranks, and `raw` tells them */
     bool bytes, byte_fallback, fuse_unk, ignore_merges;
 } qni_bpe;
 
@@ -32,18 +34,18 @@ bool qni_bpe_add(qni_bpe *m, int32_t a, int32_t b, int32_t rank, int32_t id);
  * is there already. */
 qn_status qni_bpe_add_text(qni_bpe *m, const qn_tokenizer *t, const char *a, int64_t a_bytes,
                            const char *b, int64_t b_bytes, int32_t rank) QN_CHECKED;
-
 typedef struct qni_symbol {
     int32_t id;             /* -1: stands in no pair */
-    int32_t bytes;          /* of the piece; 0: merged into another */
+    int32_t at, bytes;      /* of the piece; bytes 0: merged into another */
     int32_t previous, next; /* the merging's own */
+    int32_t unused;         /* what follows n of them is aligned to 8 bytes */
 } qni_symbol;
 
 /* Working memory that merging n symbols takes: the symbols, and behind them the queue. */
 #define QNI_BPE_BYTES (sizeof(qni_symbol) + 3 * sizeof(uint64_t))
-/* Merges s[0..n) in place by the model's pairs: the lowest rank first, leftmost of equal ones.
- * Returns how many symbols are left. `queue` has room for 3 n values of 8 bytes. */
-int64_t qni_bpe_merge(const qni_bpe *m, qni_symbol *s, int64_t n, void *queue);
+/* Merges s[0..n) in place, the lowest rank first, leftmost of equal ones, and returns how many are
+ * left. `queue` has room for 3 n values of 8 bytes; `piece` is used in `by_rank` mode only. */
+int64_t qni_bpe_merge(const qni_bpe *m, const char *piece, qni_symbol *s, int64_t n, void *queue);
 
 /* Makes it the tokenizer's model, once the splitters and the vocabulary are there. */
 qn_status qni_bpe_use(qni_bpe *m, qn_tokenizer *t) QN_CHECKED;

@@ -26,6 +26,13 @@ qn_status qni_json_fail(const cJSON *at, const char *format, ...) {
                    (long long)column, text);
 }
 
+qn_status qni_json_prefix(const cJSON *at, qn_status s) {
+    char why[QN_MESSAGE_MAX / 2];
+    if (s != QN_ERR_FORMAT) return s;
+    snprintf(why, sizeof why, "%s", qn_error_message());
+    return qni_json_fail(at, "%s", why);
+}
+
 /* *out = NULL for an absent or null member where that is allowed. */
 static qn_status member(const cJSON *object, const char *key, bool fallback, const cJSON **out) {
     const cJSON *m = qn_json_get(object, key);
@@ -105,13 +112,8 @@ qn_status qni_json_vocab(qn_tokenizer *t, const cJSON *vocab) {
     for (const cJSON *v = vocab->child; v; v = v->next) {
         int64_t id;
         if (!qn_json_int64(v, &id)) return qni_json_fail(v, "vocab: expected an id");
-        qn_status s = qni_table_set(&t->table, id, v->string, (int64_t)strlen(v->string));
-        if (s == QN_ERR_FORMAT) {
-            char why[QN_MESSAGE_MAX / 2];
-            snprintf(why, sizeof why, "%s", qn_error_message());
-            return qni_json_fail(v, "vocab: %s", why);
-        }
-        QN_TRY(s);
+        int64_t bytes = (int64_t)strlen(v->string);
+        QN_TRY(qni_json_prefix(v, qni_table_set(&t->table, id, v->string, bytes)));
     }
     return QN_OK;
 }
@@ -146,7 +148,7 @@ static qn_status read_merges(qni_bpe *m, qn_tokenizer *t, const cJSON *merges) {
         int64_t a_bytes = 0, b_bytes = 0;
         if (rank == 0 && cJSON_IsString(c) && strncmp(c->valuestring, "#version", 8) == 0) continue;
         QN_TRY(merge_parts(c, &a, &a_bytes, &b, &b_bytes));
-        QN_TRY(qni_bpe_add_text(m, t, a, a_bytes, b, b_bytes, rank));
+        QN_TRY(qni_json_prefix(c, qni_bpe_add_text(m, t, a, a_bytes, b, b_bytes, rank)));
         rank++;
     }
     return QN_OK;
@@ -241,13 +243,7 @@ static qn_status read_added(qn_tokenizer *t, const cJSON *json) {
         QN_TRY(qni_json_bool(c, "normalized", true, &a.normalized));
         a.id = (int32_t)id;
         a.bytes = (int32_t)strlen(a.text);
-        qn_status s = qni_add_token(t, &a);
-        if (s == QN_ERR_FORMAT) {
-            char why[QN_MESSAGE_MAX / 2];
-            snprintf(why, sizeof why, "%s", qn_error_message());
-            return qni_json_fail(c, "%s", why);
-        }
-        QN_TRY(s);
+        QN_TRY(qni_json_prefix(c, qni_add_token(t, &a)));
     }
     return QN_OK;
 }

@@ -26,7 +26,7 @@ static qn_status apply_form(const qni_normalizer *self, const qni_piece *in, qni
     return *same ? QN_OK : qni_put_form(((const form_step *)self)->form, in, out);
 }
 
-static qn_status add_form(qn_tokenizer *t, qni_form form) {
+qn_status qni_add_form(qn_tokenizer *t, qni_form form) {
     form_step *f = QNI_STEP(t, form_step);
     if (f) *f = (form_step){{apply_form}, form};
     return qni_add_normalizer(t, &f->base);
@@ -34,22 +34,22 @@ static qn_status add_form(qn_tokenizer *t, qni_form form) {
 
 static qn_status read_nfd(qn_tokenizer *t, const cJSON *json) {
     (void)json;
-    return add_form(t, QNI_NFD);
+    return qni_add_form(t, QNI_NFD);
 }
 
 static qn_status read_nfkd(qn_tokenizer *t, const cJSON *json) {
     (void)json;
-    return add_form(t, QNI_NFKD);
+    return qni_add_form(t, QNI_NFKD);
 }
 
 static qn_status read_nfc(qn_tokenizer *t, const cJSON *json) {
     (void)json;
-    return add_form(t, QNI_NFC);
+    return qni_add_form(t, QNI_NFC);
 }
 
 static qn_status read_nfkc(qn_tokenizer *t, const cJSON *json) {
     (void)json;
-    return add_form(t, QNI_NFKC);
+    return qni_add_form(t, QNI_NFKC);
 }
 
 /* ---- one character at a time ----------------------------------------------------------------- */

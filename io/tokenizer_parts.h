@@ -308,6 +308,8 @@ qn_status qni_add_token(qn_tokenizer *t, const qni_added *a) QN_CHECKED;
 
 /* QN_ERR_FORMAT "name:line:column: what" for the place of `at`. */
 qn_status qni_json_fail(const cJSON *at, const char *format, ...) QN_PRINTF(2, 3) QN_CHECKED;
+/* The same for a status of QN_ERR_FORMAT and its message; another status is passed on. */
+qn_status qni_json_prefix(const cJSON *at, qn_status s) QN_CHECKED;
 /* A member of a component: absent or null gives *inout unchanged where `fallback` is true, else an
  * error. Strings point into the JSON tree. */
 qn_status qni_json_bool(const cJSON *object, const char *key, bool fallback,
@@ -350,10 +352,11 @@ qn_status qni_json_pattern(const cJSON *object, const char *key, const char **te
 /* Picks the form by what is in t->files and builds everything but the matchers. */
 qn_status qni_read_files(qn_tokenizer *t) QN_CHECKED;
 
-/* Each form: */
+/* Each form. `class` is tokenizer_config.json's tokenizer_class, NULL if it has none. */
 qn_status qni_read_json(qn_tokenizer *t, const qni_bytes *file) QN_CHECKED;
-qn_status qni_read_merges(qn_tokenizer *t, const qni_bytes *vocab,
-                          const qni_bytes *merges) QN_CHECKED;
+qn_status qni_read_merges(qn_tokenizer *t, const qni_bytes *vocab, const qni_bytes *merges,
+                          const char *class) QN_CHECKED;
+bool qni_is_ranks(const qni_bytes *file); /* the first line is one of a rank file */
 qn_status qni_read_ranks(qn_tokenizer *t, const qni_bytes *file) QN_CHECKED;
 
 #endif

@@ -81,7 +81,7 @@ static qn_status encode(const qni_model *self, qni_memory *memory, const char *p
     qni_symbol *s = qni_memory_get(memory, (size_t)bytes * QNI_BPE_BYTES);
     if (!s) return QN_ERR_OOM;
     int64_t n = start_symbols(m, piece, bytes, s);
-    n = qni_bpe_merge(m->merges, s, n, s + bytes);
+    n = qni_bpe_merge(m->merges, piece, s, n, s + bytes);
     put_symbols(m, piece, s, n, out);
     return QN_OK;
 }

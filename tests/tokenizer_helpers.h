@@ -92,4 +92,38 @@ static inline void check_golden(const qn_tokenizer *t, const char *name) {
     qn_setup_free(arena);
 }
 
+/* llamacpp_goldens/NAME.inp and .out: texts divided by a line, a line of ids for each. */
+static inline void check_llamacpp(const qn_tokenizer *t, const char *name) {
+    static const char divider[] = "\n__ggml_vocab_test__\n";
+    char path[QN_PATH_MAX], file[256], *texts = NULL, *ids = NULL;
+    int64_t bytes = 0, n = 0;
+    int wrong = 0, count = 0;
+    snprintf(file, sizeof file, "llamacpp_goldens/%s.inp", name);
+    shared_path(path, file);
+    qn_assert_ok(qn_file_read(path, 1 << 20, &texts, &bytes));
+    snprintf(file, sizeof file, "llamacpp_goldens/%s.out", name);
+    shared_path(path, file);
+    qn_assert_ok(qn_file_read(path, 1 << 20, &ids, &n));
+    for (char *text = texts, *line = ids, *next; *line; text = next, count++) {
+        char *end = strstr(text, divider), *newline = strchr(line, '\n');
+        next = end ? end + sizeof divider - 1 : text + strlen(text);
+        qn_ids got = {0};
+        qn_assert_ok(qn_tokenizer_encode(t, text, end ? end - text : next - text,
+                                         &(qn_encode_options){0}, &got));
+        bool equal = true;
+        int64_t i = 0;
+        for (char *p = line; p && *(p += strspn(p, " ")) != '\n'; i++)
+            equal = i < got.n && strtol(p, &p, 10) == got.id[i] && equal;
+        equal = equal && i == got.n;
+        if (!equal) printf("%s: text %d differs\n", name, count);
+        wrong += !equal;
+        line = newline + 1;
+        qn_ids_free(&got);
+    }
+    assert_int_equal(count, 46);
+    assert_int_equal(wrong, 0);
+    qn_free(texts);
+    qn_free(ids);
+}
+
 #endif
