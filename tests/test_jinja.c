@@ -116,8 +116,8 @@ static const struct {
     {"{{ 'a' + x }}", "t:1:8: 'x' is undefined"},
     {"{{ [].append(1) }}", "t:1:7: a template cannot change a list"},
     {"{{ raise_exception('Roles must alternate') }}", "t:1:4: Roles must alternate"},
-    {"{{ 'a'.strip(1, 2) }}", "t:1:7: 'strip' got too many arguments"},
-    {"{{ 'a'.strip(x=1) }}", "t:1:7: 'strip' takes no argument 'x'"},
+    {"{{ 'a'.strip(1, 2) }}", "t:1:8: 'strip' got too many arguments"},
+    {"{{ 'a'.strip(x=1) }}", "t:1:8: 'strip' takes no argument 'x'"},
     {"{{ 1 // 0 }}", "t:1:6: division by zero"},
 };
 
