@@ -52,6 +52,7 @@ typedef struct qn_param {
     qn_role role;
     bool fused;           /* follows the one before without padding */
     bool no_decay;        /* norms and biases: weight decay does not apply unless a group says so */
+    bool external;        /* kept outside checkpoints: a pretrained model holds it unchanged */
     bool frozen, grouped; /* grouped: a group has matched it; later groups do not */
     double lr_scale, weight_decay;
 } qn_param;

@@ -280,6 +280,12 @@ qn_status qn_build_model(qn_build *b, const qn_config *c) {
 
 /* ---- session --------------------------------------------------------------------------------- */
 
+/* With an adapter the base does not change: checkpoints refer to it. */
+static void mark_external(const qn_config *c, qn_params *p) {
+    if (!qn_config_is_set(c, "model.pretrained") || is(c, "adapter.type", "none")) return;
+    for (int i = 0; i < p->n; i++) p->item[i].external = p->item[i].frozen;
+}
+
 qn_status qn_build_params(qn_build *b, qn_params **out) {
     const qn_config *c = b->config;
     qn_params *p;
@@ -306,7 +312,24 @@ qn_status qn_build_params(qn_build *b, qn_params **out) {
         qn_params_free(p);
         return status;
     }
+    mark_external(c, p);
     *out = p;
+    return QN_OK;
+}
+
+qn_status qn_build_pretrained(qn_build *b, qn_params *p, bool external_only, char **details) {
+    const qn_config *c = b->config;
+    const char *path = qn_config_string(c, "model.pretrained"),
+               *head = qn_config_string(c, "model.head");
+    if (details) *details = NULL;
+    if (!*path) return QN_OK;
+    qn_hf_options o = {.new_head = *head && strcmp(head, "lm") && strcmp(head, "masked_lm"),
+                       .external_only = external_only};
+    qn_hf_loaded loaded;
+    QN_TRY(qn_hf_load(p, path, &o, &loaded, details));
+    memcpy(b->pretrained_digest, loaded.digest, sizeof loaded.digest);
+    qn_free(b->notes);
+    b->notes = loaded.notes;
     return QN_OK;
 }
 
@@ -397,6 +420,7 @@ void qn_build_free(qn_build *b) {
     if (b->has_source && b->source.free) b->source.free(b->source.self);
     qn_vocab_free(b->vocab);
     qn_free(b->data_text);
+    qn_free(b->notes);
     qn_free(b->recompute);
     qn_free(b->sliding_layer);
     *b = (qn_build){0};

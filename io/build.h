@@ -8,6 +8,7 @@
 
 #include "io/config.h"
 #include "io/data.h"
+#include "io/hf_load.h"
 #include "layers/layers.h"
 #include "optim/optim.h"
 
@@ -38,6 +39,8 @@ typedef struct qn_build {
     int threads;
     int64_t max_steps;
     qn_session *session;
+    char pretrained_digest[QN_HF_DIGEST]; /* of model.pretrained's tensors, "" if there is none */
+    char *notes; /* lines about the initial weights that people should see, NULL if none */
 } qn_build;
 
 /* Opens the data and learns its shape. With background loading if the configuration asks for it. */
@@ -58,6 +61,11 @@ qn_status qn_build_params(qn_build *b, qn_params **out) QN_CHECKED;
 qn_status qn_build_adapter(const qn_build *b, qn_params *p) QN_CHECKED;
 /* What adapters start with that depends on the weights beside them; once those are there. */
 qn_status qn_build_adapter_weights(qn_build *b) QN_CHECKED;
+/* The initial weights that are not drawn: with model.pretrained, fills the parameters from it, or
+ * only those that checkpoints leave to it. QN_ERR_DATA if it does not fit the model; *details is
+ * then all that does not (qn_free; may be NULL). */
+qn_status qn_build_pretrained(qn_build *b, qn_params *p, bool external_only,
+                              char **details) QN_CHECKED;
 /* Everything the loop needs besides saver and sinks. */
 void qn_build_trainer(qn_build *b, qn_trainer *out);
 void qn_build_free(qn_build *b); /* leaves *b zeroed */

@@ -189,6 +189,14 @@ qn_status qn_verb_help(const qn_cli *cli) {
     return QN_OK;
 }
 
+qn_status qn_cli_pretrained(qn_build *b) {
+    char *details;
+    qn_status s = qn_build_pretrained(b, b->session->params, false, &details);
+    if (details) fputs(details, stderr);
+    qn_free(details);
+    return s;
+}
+
 qn_status qn_cli_config(const qn_cli *cli, const char *path, qn_config **out) {
     char *diagnostics = NULL;
     qn_status s = qn_config_load(path, cli->set, cli->n_sets, out, &diagnostics);

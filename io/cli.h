@@ -77,9 +77,12 @@ qn_status qn_verb_doctor(const qn_cli *cli) QN_CHECKED;
 qn_status qn_verb_completion(const qn_cli *cli) QN_CHECKED;
 qn_status qn_verb_help(const qn_cli *cli) QN_CHECKED;
 
-#include "io/config.h"
+#include "io/build.h"
 /* Loads a configuration with the command line's --set; prints all diagnostics on stderr if it
  * fails. */
 qn_status qn_cli_config(const qn_cli *cli, const char *path, qn_config **out) QN_CHECKED;
+/* The weights of model.pretrained into b's session; prints what does not fit on stderr if it fails.
+ */
+qn_status qn_cli_pretrained(qn_build *b) QN_CHECKED;
 
 #endif

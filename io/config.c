@@ -179,7 +179,8 @@ static qn_status conclude(qn_config *c, char **diagnostics) {
     return qn_fail(QN_ERR_CONFIG, "%.900s (and %d more)", c->first, c->errors - 1);
 }
 
-static qn_status finish(qn_config *c, const char *const *sets, int n_sets) {
+/* `complete`: the text states every value of the model; nothing is read for it. */
+static qn_status finish(qn_config *c, const char *const *sets, int n_sets, bool complete) {
     char here[PATH_MAX];
     if (!getcwd(here, sizeof here)) {
         return qn_fail(QN_ERR_IO, "working directory: %s", strerror(errno));
@@ -188,6 +189,7 @@ static qn_status finish(qn_config *c, const char *const *sets, int n_sets) {
         return qn_fail(QN_ERR_CONFIG, "working directory: expected a name in UTF-8");
     }
     for (int i = 0; i < n_sets; i++) QN_TRY(qni_config_assign(c, sets[i], here));
+    if (!complete && !c->broken) QN_TRY(qni_config_pretrained(c));
     if (c->broken) return QN_OK; /* what is missing may be in what could not be read */
     QN_TRY(qni_config_fill(c, here));
     qni_config_cross_check(c);
@@ -202,7 +204,7 @@ qn_status qn_config_load(const char *path, const char *const *sets, int n_sets, 
     if (diagnostics) *diagnostics = NULL;
     QN_TRY(create(path, &c));
     QN_TRY_GOTO(apply_file(c, path, NULL, NULL));
-    QN_TRY_GOTO(finish(c, sets, n_sets));
+    QN_TRY_GOTO(finish(c, sets, n_sets, false));
     QN_TRY_GOTO(conclude(c, diagnostics));
     *out = c;
     return QN_OK;
@@ -224,7 +226,7 @@ qn_status qn_config_load_text(const char *name, const char *text, size_t length,
     }
     QN_TRY(create(name, &c));
     QN_TRY_GOTO(apply_text(c, name, text, length, base, NULL));
-    QN_TRY_GOTO(finish(c, sets, n_sets));
+    QN_TRY_GOTO(finish(c, sets, n_sets, true));
     QN_TRY_GOTO(conclude(c, diagnostics));
     *out = c;
     return QN_OK;

@@ -1,10 +1,11 @@
 /* config.h — configurations: one JSON file says what a run is.
  *
- * A configuration is read in layers: the files it extends, the file itself, then the --set
- * assignments; later layers win key by key, arrays are replaced whole, and null takes a key back to
- * its default. Every key is a row of the table in config_keys.c, and from that table come the
- * checks, the defaults, the JSON Schema, the reference page, the starter files and the shell
- * completion. Unknown keys, wrong types and values out of range are errors, reported all together.
+ * A configuration is read in layers: the config.json of the model that model.pretrained names, the
+ * files it extends, the file itself, then the --set assignments; later layers win key by key,
+ * arrays are replaced whole, and null takes a key back to what it was below. Every key is a row of
+ * the table in config_keys.c, and from that table come the checks, the defaults, the JSON Schema,
+ * the reference page, the starter files and the shell completion. Unknown keys, wrong types and
+ * values out of range are errors, reported all together.
  *
  * In strings, ${env:NAME} is replaced by the environment variable; ${env:NAME:?text} says what to
  * tell the user when it is not set; $${ stands for a plain ${. Paths are relative to the directory
@@ -32,7 +33,8 @@ typedef struct qn_config qn_config;
 qn_status qn_config_load(const char *path, const char *const *sets, int n_sets, qn_config **out,
                          char **diagnostics) QN_CHECKED;
 
-/* The same for a text in memory, such as the resolved configuration of a checkpoint. `name` stands
+/* The same for a text in memory, such as the resolved configuration of a checkpoint; nothing is
+ * read for it, so the directory of model.pretrained need not be there any more. `name` stands
  * for the file in errors; relative paths start at base_dir (NULL = the working directory). */
 qn_status qn_config_load_text(const char *name, const char *text, size_t length,
                               const char *base_dir, const char *const *sets, int n_sets,

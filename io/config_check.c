@@ -1,6 +1,8 @@
 /* config_check.c — one file's values against the table of keys: names, types, ranges, variables,
  * paths. */
 #include "io/config_table.h"
+#include "io/file.h"
+#include "io/hf_dir.h"
 
 #include <inttypes.h>
 #include <math.h>
@@ -224,6 +226,27 @@ static bool check_number(const qni_key *k, cJSON *value) {
     return true;
 }
 
+/* A directory as a path; else, if it has the form of a hub's name, its place in the cache. */
+static qn_status find_model(qn_config *c, const char *key, cJSON *value, const char *base_dir,
+                            bool *refused) {
+    const char *name = value->valuestring;
+    char place[QN_PATH_MAX];
+    qn_status status = qn_path_format(place, sizeof place, "%s/%s", base_dir, name);
+    if (status == QN_OK && (qn_path_exists(place) || !qn_hf_is_hub_name(name)))
+        return absolute_path(c, value, base_dir);
+    if (status == QN_OK) status = qn_hf_cached(name, place, sizeof place);
+    if (status == QN_ERR_OOM) return status;
+    if (status != QN_OK) {
+        *refused = c->broken = true; /* keys are missing because of it */
+        qni_report(c, value, false, key,
+                   "a folder is written ./NAME; `hf download` fills the cache", "%s",
+                   qn_error_message());
+        return QN_OK;
+    }
+    value->valuestring = qn_setup_strdup(c->arena, place);
+    return value->valuestring ? QN_OK : QN_ERR_OOM;
+}
+
 static qn_status check_scalar(qn_config *c, int row, const char *key, cJSON *value,
                               const char *base_dir, bool element, bool *good) {
     const qni_key *k = &qni_keys[row];
@@ -239,6 +262,14 @@ static qn_status check_scalar(qn_config *c, int row, const char *key, cJSON *val
     case QNI_PATH:
         *good = s && *s;
         if (*good) QN_TRY(absolute_path(c, value, base_dir));
+        break;
+    case QNI_MODEL:
+        *good = s && *s;
+        if (*good) QN_TRY(find_model(c, key, value, base_dir, &refused));
+        if (refused) {
+            *good = false;
+            return QN_OK;
+        }
         break;
     default: *good = check_number(k, value);
     }

@@ -9,7 +9,7 @@
 
 /* ---- nodes ----------------------------------------------------------------------------------- */
 
-static qn_status put_json(qn_config *c, int row, const char *json) {
+qn_status qni_put_json(qn_config *c, int row, const char *json) {
     qn_json_options options = {.name = "default"};
     QN_TRY(qn_json_parse(c->arena, json, strlen(json), &options, &c->slot[row]));
     qn_json_node *n = (qn_json_node *)c->slot[row];
@@ -96,7 +96,8 @@ static qn_status fill_model(qn_config *c) {
     int64_t wide = strcmp(type, "gpt2") == 0 ? 4 * width : (8 * width / 3 + 63) / 64 * 64;
     if (width) QN_TRY(put_int(c, "model.intermediate_size", wide));
     int64_t longest = qn_config_int(c, "model.max_position_embeddings");
-    QN_TRY(put_int(c, "data.block_size", longest ? longest : 256));
+    int64_t most = set(c, "model.pretrained") ? 1024 : INT64_MAX; /* it may take very much more */
+    QN_TRY(put_int(c, "data.block_size", longest ? (longest < most ? longest : most) : 256));
     if (set(c, "data.block_size")) {
         int64_t block = qn_config_int(c, "data.block_size");
         QN_TRY(put_int(c, "model.max_position_embeddings", block));
@@ -181,7 +182,7 @@ static qn_status fill_groups(qn_config *c, int row) {
                            "group %d has no \"%s\", expected one", index, leaf);
             }
             if (!k->fallback) continue;
-            QN_TRY(put_json(c, i, k->fallback));
+            QN_TRY(qni_put_json(c, i, k->fallback));
             cJSON *value = c->slot[i];
             c->slot[i] = NULL;
             value->string = qn_setup_strdup(c->arena, leaf);
@@ -212,7 +213,7 @@ qn_status qni_config_fill(qn_config *c, const char *working_dir) {
         }
         if (applies != QNI_YES) continue;
         const char *json = fallback_of(c, k);
-        if (!c->slot[i] && !c->bad[i] && json) QN_TRY(put_json(c, i, json));
+        if (!c->slot[i] && !c->bad[i] && json) QN_TRY(qni_put_json(c, i, json));
         if (k->type == QNI_GROUPS && c->slot[i] && !c->bad[i]) QN_TRY(fill_groups(c, i));
     }
     QN_TRY(fill_run(c, working_dir));

@@ -177,6 +177,10 @@ const qni_key qni_keys[] = {
     {"model.init_from", QNI_PATH,
      .doc = "Model to take initial weights from (weights only: step, optimizer and data order "
             "start afresh)."},
+    {"model.pretrained", QNI_MODEL,
+     .doc = "Pretrained model in Hugging Face's form: a directory with config.json and "
+            "safetensors, or ORG/NAME[@REVISION] of one in the hub's cache. Its config.json "
+            "states the model.* keys that are not stated here; training starts from its weights."},
     {"adapter", QNI_SECTION,
      .doc = "Fine-tuning by small weights beside frozen ones. Names are those of PEFT."},
     {"adapter.type", QNI_ENUM, QNI_IDENTITY, .choices = "none|lora", .fallback = "\"none\"",
@@ -568,8 +572,8 @@ const qni_alias qni_aliases[] = {
     {"attn_pdrop", "Hugging Face", "model.attention_dropout"},
     {"embd_pdrop", "Hugging Face", "model.embedding_dropout"},
     {"model_type", "Hugging Face", "model.type"},
-    {"base_model", "axolotl", "model.init_from"},
-    {"model_name_or_path", "Hugging Face", "model.init_from"},
+    {"base_model", "axolotl", "model.pretrained"},
+    {"model_name_or_path", "Hugging Face", "model.pretrained"},
     {"init_std", "torchtitan", "model.initializer_range"},
     {"sequence_len", "axolotl", "data.block_size"},
     {"max_seq_length", "Hugging Face", "data.block_size"},

@@ -17,6 +17,7 @@ typedef enum qni_key_type {
     QNI_NAME, /* string that is fit for a file name */
     QNI_ENUM,
     QNI_PATH,  /* made absolute on loading */
+    QNI_MODEL, /* a directory, or a name in the hub's cache; an absolute path after loading */
     QNI_BYTES, /* integer, or string such as "2GiB"; an integer after loading */
     QNI_DEPTH  /* integer or boolean; an integer after loading: false is 0, true is the default */
 } qni_key_type;
@@ -137,7 +138,12 @@ qn_status qni_config_assign(qn_config *c, const char *assignment, const char *ba
 /* config_rules.c: checks what no single key shows; skips what depends on refused values. */
 void qni_config_cross_check(qn_config *c);
 
-/* config_defaults.c: refuses stated keys that have no meaning here and fills in the defaults. */
+/* config_hf.c: model.* keys from the config.json of model.pretrained, where nothing is stated. */
+qn_status qni_config_pretrained(qn_config *c) QN_CHECKED;
+
+/* config_defaults.c: gives a row a value that has no place, */
+qn_status qni_put_json(qn_config *c, int row, const char *json) QN_CHECKED;
+/* refuses stated keys that have no meaning here and fills in the defaults. */
 qn_status qni_config_fill(qn_config *c, const char *working_dir) QN_CHECKED;
 
 #endif

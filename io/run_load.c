@@ -56,12 +56,16 @@ static qn_status load_weights(qn_loaded *l, qn_checkpoint *c) {
         QN_TRY(qn_arena_create("weights on the host", bytes, &apart));
         here.data = qn_arena_base(apart);
     }
+    int n = 0;
     for (int i = 0; i < p->n; i++)
-        list[i] = (qn_named){p->item[i].name, qn_param_tensor(p, i, &here)};
-    qn_status s = qn_checkpoint_load(c, QN_CHECKPOINT_MODEL, list, p->n);
+        if (!p->item[i].external)
+            list[n++] = (qn_named){p->item[i].name, qn_param_tensor(p, i, &here)};
+    qn_status s = qn_checkpoint_load(c, QN_CHECKPOINT_MODEL, list, n);
     if (s == QN_OK) s = qn_device_copy(d, p->weights.data, here.data, bytes);
     qn_arena_free(apart);
-    return s;
+    if (s != QN_OK || n == p->n) return s;
+    QN_TRY(qn_build_pretrained(&l->build, p, true, NULL));
+    return qn_pretrained_check(&l->build, p, l->metadata.pretrained_digest);
 }
 
 static qn_status read_config(qn_loaded *l, const char *const *sets, int n_sets) {

@@ -159,6 +159,7 @@ static qn_status compare(const qn_build *b, const char *metadata, char **changes
                          "); model.init_from starts a new run from old weights",
                          b->source.identity, m.data_identity);
     }
+    if (status == QN_OK) status = qn_pretrained_check(b, b->session->params, m.pretrained_digest);
     if (status == QN_OK) {
         status = qn_config_load_text("the checkpoint's configuration", m.config, strlen(m.config),
                                      NULL, NULL, 0, &before, &diagnostics);

@@ -4,7 +4,8 @@
  * master:PATH, MOMENT:PATH (exp_avg:..., as PyTorch names them) and best:PATH where they exist, and
  * the buffers buffer:guard and buffer:hyper. The state text is the host's share: progress and early
  * stopping. The metadata text makes the checkpoint self-contained: resolved configuration,
- * vocabulary, data identity.
+ * vocabulary, data identity. With an adapter one thing is left outside: the frozen parameters that
+ * came from model.pretrained, for which its path and a digest stand.
  */
 #ifndef QN_SAVER_H
 #define QN_SAVER_H
@@ -37,10 +38,14 @@ typedef struct qn_metadata { /* what a checkpoint carries besides tensors; owned
     qn_vocab *vocab;         /* NULL if the model reads numbers or token files */
     int64_t classes, features;
     uint64_t data_identity;
+    char pretrained_digest[QN_HF_DIGEST]; /* of the base model, "" if there was none */
 } qn_metadata;
 qn_status qn_metadata_write(const qn_build *b, char **text) QN_CHECKED;
 qn_status qn_metadata_read(const char *text, qn_metadata *out) QN_CHECKED;
 void qn_metadata_free(qn_metadata *m);
+/* QN_ERR_DATA if the model that b was filled from is not the one of this digest, and p has
+ * parameters that checkpoints leave to it. */
+qn_status qn_pretrained_check(const qn_build *b, const qn_params *p, const char *digest) QN_CHECKED;
 
 typedef struct qn_saver_options {
     const char *run_dir, *run_id;

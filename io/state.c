@@ -38,6 +38,7 @@ qn_status qn_state_tensors_list(const qn_session *s, qn_setup *arena, qn_state_t
                  {"best", &p->best}};
     for (int i = 0; i < p->n; i++) {
         const char *name = p->item[i].name;
+        if (p->item[i].external) continue;
         QN_TRY(add(out->model, &out->n_model, arena, "", name, qn_param_tensor(p, i, &p->weights)));
         for (size_t k = 0; k < sizeof kinds / sizeof *kinds && !p->item[i].frozen; k++) {
             if (kinds[k].flat->shape[0] == 0) continue;
@@ -181,6 +182,8 @@ qn_status qn_metadata_write(const qn_build *b, char **text) {
     qn_text_printf(
         &t, "{\"data_identity\":\"%016" PRIx64 "\",\"classes\":%" PRId64 ",\"features\":%" PRId64,
         b->source.identity, b->classes, b->features);
+    if (*b->pretrained_digest)
+        qn_text_printf(&t, ",\"pretrained_digest\":\"%s\"", b->pretrained_digest);
     qn_text_add(&t, ",\"vocabulary\":");
     qn_text_json_string(&t, vocab ? vocab : "");
     qn_text_add(&t, ",\"config\":");
@@ -203,6 +206,10 @@ static qn_status read_metadata(const cJSON *root, qn_metadata *out) {
     if (!classes || !qn_json_int64(classes, &out->classes)) return bad_state("classes");
     if (!features || !qn_json_int64(features, &out->features)) return bad_state("features");
     out->data_identity = strtoull(identity->valuestring, NULL, 16);
+    const cJSON *digest = qn_json_get(root, "pretrained_digest");
+    if (digest && (!cJSON_IsString(digest) || strlen(digest->valuestring) != QN_HF_DIGEST - 1))
+        return bad_state("pretrained_digest");
+    if (digest) memcpy(out->pretrained_digest, digest->valuestring, QN_HF_DIGEST);
     if (*vocab->valuestring) QN_TRY(qn_vocab_load(vocab->valuestring, &out->vocab));
     out->config = qn_strdup(config->valuestring, "a configuration");
     return out->config ? QN_OK : QN_ERR_OOM;
@@ -219,6 +226,18 @@ qn_status qn_metadata_read(const char *text, qn_metadata *out) {
     qn_setup_free(arena);
     if (s != QN_OK) qn_metadata_free(out);
     return s;
+}
+
+qn_status qn_pretrained_check(const qn_build *b, const qn_params *p, const char *digest) {
+    for (int i = 0; i < p->n; i++) {
+        if (!p->item[i].external || strcmp(b->pretrained_digest, digest) == 0) continue;
+        return qn_fail(QN_ERR_DATA,
+                       "%s: found weights of digest %s, expected %s: the adapter was trained on "
+                       "another model",
+                       qn_config_string(b->config, "model.pretrained"), b->pretrained_digest,
+                       *digest ? digest : "none");
+    }
+    return QN_OK;
 }
 
 void qn_metadata_free(qn_metadata *m) {

@@ -1,5 +1,5 @@
-/* verb_eval.c — `quern eval`: loss and metrics of a trained run, or of a configuration's initial
- * weights. */
+/* verb_eval.c — `quern eval`: loss and metrics of a trained run, or of the weights a configuration
+ * starts from. */
 #include "io/cli.h"
 #include "io/run_load.h"
 #include "io/text_buffer.h"
@@ -77,6 +77,8 @@ static qn_status eval_config(const qn_cli *cli) {
     qn_status s = qn_build_data(&b, c);
     if (s == QN_OK) s = qn_build_model(&b, c);
     if (s == QN_OK) s = qn_build_session(&b);
+    if (s == QN_OK) s = qn_cli_pretrained(&b);
+    if (s == QN_OK && b.notes) fputs(b.notes, stderr);
     if (s == QN_OK) s = evaluate(cli, &b, 0);
     qn_build_free(&b);
     qn_config_free(c);

@@ -222,6 +222,7 @@ static void say_hello(const training *t) {
                  100.0 * (double)s->params->trainable_parameters / (double)s->params->parameters);
         note(t, text);
     }
+    if (t->build.notes) note_lines(t, t->build.notes);
     if (*t->build.device_text) note(t, t->build.device_text);
     char *degraded = qn_environment_notes(s->o.precision, s->o.device);
     if (degraded) note_lines(t, degraded);
@@ -262,6 +263,7 @@ static qn_status prepare(training *t) {
     QN_TRY(qn_build_data(&t->build, t->config));
     QN_TRY(qn_build_model(&t->build, t->config));
     QN_TRY(qn_build_session(&t->build));
+    QN_TRY(qn_cli_pretrained(&t->build));
     if (qn_config_is_set(t->config, "model.init_from")) {
         char warning[QN_MESSAGE_MAX] = "";
         QN_TRY(qn_init_from(t->build.session, qn_config_string(t->config, "model.init_from"),

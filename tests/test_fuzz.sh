@@ -27,7 +27,7 @@ describe() { # HARNESS
     config)
         readers="io/json.c io/config.c io/config_check.c io/config_defaults.c io/config_report.c
             io/config_rules.c io/config_set.c io/config_table.c"
-        more="io/config*.c io/spelling.c io/text_buffer.c" packages=libcjson
+        more="io/config*.c io/file.c io/hf_dir.c io/spelling.c io/text_buffer.c" packages=libcjson
         options="-max_len=4096 -dict=tests/hostile/config/keys.dict"
         seeds="tests/hostile/config/seeds configs"
         ;;
