@@ -108,7 +108,7 @@ static void make_rig(qn_rig *r, const head_case *c, qn_precision precision) {
                                   .tie_word_embeddings = true,
                                   .bias = true,
                                   .norm_eps = strcmp(c->type, "bert") ? 1e-5 : 1e-12,
-                                  .rope_theta = 10000,
+                                  .rotary.theta = 10000,
                                   .initializer_range = 0.02,
                                   .activation = encoder ? QN_ACT_GELU : QN_ACT_GELU_TANH,
                                   .type_vocab_size = roberta ? 1 : 2,
