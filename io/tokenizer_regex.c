@@ -54,7 +54,12 @@ static qn_status rewrite_escape(const char *pattern, const char **p, bool class,
         *p += 4;
     } else if (c && (strchr("pPdDrntfvaex", c) ||
                      ((unsigned char)c < 0x80 && !qni_is_word((uint32_t)c)))) {
-        qn_text_add_bytes(out, at, 2);
+        if (strchr("pPx", c) && **p == '{') { /* \p{L}: its braces are no repetition */
+            const char *close = strchr(*p, '}');
+            if (!close) return refuse(pattern, at, "an open brace");
+            *p = close + 1;
+        }
+        qn_text_add_bytes(out, at, (size_t)(*p - at));
     } else {
         char what[8] = {'\\', c};
         return refuse(pattern, at, what);
