@@ -75,6 +75,26 @@ static void idx_options(const qn_config *c, qn_data_options *o) {
     o->shift = qn_config_int(c, "data.augment.shift");
 }
 
+/* data.tokenizer, unless a checkpoint has brought its own. */
+static qn_status open_tokenizer(qn_build *b, const qn_config *c) {
+    const char *path = set_string(c, "data.tokenizer");
+    if (b->tokenizer || !path) return QN_OK;
+    qn_status s = qn_tokenizer_open(path, &b->tokenizer);
+    return s == QN_OK ? QN_OK : qn_fail_prefix(s, "data.tokenizer");
+}
+
+/* The vocabulary that a text source found becomes the run's tokenizer. */
+static qn_status keep_vocab(qn_build *b, qn_vocab *vocab) {
+    if (!vocab) return QN_OK;
+    qn_tokenizer *t = NULL;
+    qn_status s = qn_tokenizer_from_vocab(vocab, &t);
+    qn_vocab_free(vocab);
+    if (s != QN_OK) return s;
+    qn_tokenizer_free(b->tokenizer);
+    b->tokenizer = t;
+    return QN_OK;
+}
+
 static void take_shape(qn_build *b) {
     b->classes = b->source.classes;
     b->features = b->source.field[0].ndim > 0 ? b->source.field[0].shape[0] : 1;
@@ -100,12 +120,15 @@ qn_status qn_build_data(qn_build *b, const qn_config *c) {
     if (lists.too_many) {
         return qn_fail(QN_ERR_CONFIG, "%s: at most %d entries", lists.too_many, MAX_STRINGS);
     }
-    o.given = b->vocab;
+    QN_TRY(open_tokenizer(b, c));
+    if (b->tokenizer) {
+        o.given = qn_tokenizer_vocab(b->tokenizer);
+        o.tokenizer = o.given ? NULL : b->tokenizer;
+    }
     qn_vocab *vocab = NULL;
     QN_TRY(qn_data_open(&o, &b->source, &vocab));
     b->has_source = true;
-    qn_vocab_free(b->vocab);
-    b->vocab = vocab;
+    QN_TRY(keep_vocab(b, vocab));
     b->data_text = qn_strdup(qn_data_describe(&b->source), "the data's description");
     if (!b->data_text) return QN_ERR_OOM;
     take_shape(b);
@@ -418,7 +441,7 @@ void qn_build_free(qn_build *b) {
     qn_session_free(b->session);
     qn_early_stop_free(&b->stopper);
     if (b->has_source && b->source.free) b->source.free(b->source.self);
-    qn_vocab_free(b->vocab);
+    qn_tokenizer_free(b->tokenizer);
     qn_free(b->data_text);
     qn_free(b->notes);
     qn_free(b->recompute);

@@ -248,6 +248,10 @@ const qni_key qni_keys[] = {
     {"data.vocabulary", QNI_ENUM, QNI_IDENTITY, .choices = "byte|char", .only = "data.type=text",
      .fallback = "\"byte\"",
      .doc = "byte: 256 tokens, reads anything; char: the characters that occur in the data."},
+    {"data.tokenizer", QNI_PATH, .only = "data.type=text",
+     .doc = "Tokenizer to read the text with instead of data.vocabulary: a directory of a Hugging "
+            "Face model, or a file (tokenizer.json, tokenizer.model, ...). It is kept in the "
+            "checkpoints."},
     {"data.block_size", QNI_INT, QNI_IDENTITY, .range = "[1,16777216]",
      .only = "data.type=text|tokens",
      .computed = "model.max_position_embeddings if stated, else 256", .unit = "tokens",
@@ -479,6 +483,14 @@ const qni_key qni_keys[] = {
      .doc = "Draw from the k likeliest tokens only; 0 is no limit."},
     {"generate.top_p", QNI_NUMBER, .range = "(0,1]", .fallback = "1",
      .doc = "Draw from the likeliest tokens that together have this probability."},
+    {"generate.min_p", QNI_NUMBER, .range = "[0,1]", .fallback = "0",
+     .doc = "Leave out tokens less likely than this times the likeliest; 0 leaves out none."},
+    {"generate.repetition_penalty", QNI_NUMBER, .range = "(0,100]", .fallback = "1",
+     .doc = "Above 1 makes tokens less likely that were seen already; 1 is off."},
+    {"generate.stop", QNI_STRING, QNI_ONE_OR_LIST,
+     .doc = "Texts that end a continuation; they are not part of it."},
+    {"generate.batch_size", QNI_INT, .range = "[1,65536]", .fallback = "8", .unit = "sequences",
+     .doc = "Prompts of a file that are continued side by side."},
     {"generate.seed", QNI_INT, .computed = "run.seed",
      .doc = "Seed of the draws."},
 };

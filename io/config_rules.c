@@ -106,7 +106,8 @@ static void check_model(qn_config *c) {
                    longest, block);
     }
     int64_t rows = integer(c, "model.vocab_size"), needed = integer(c, "data.vocab_size");
-    if (is(c, "data.vocabulary", "byte") && !is(c, "model.type", "mlp")) needed = 256;
+    bool bytes = is(c, "data.vocabulary", "byte") && !set(c, "data.tokenizer");
+    if (bytes && !is(c, "model.type", "mlp")) needed = 256;
     if (rows && rows < needed) {
         qni_report(c, qni_config_get(c, "model.vocab_size"), false, "model.vocab_size", NULL,
                    "expected at least the %" PRId64 " tokens of the data, found %" PRId64, needed,
@@ -123,6 +124,10 @@ static void check_adapter(qn_config *c) {
 }
 
 static void check_task(qn_config *c) {
+    if (stated(c, "data.vocabulary") && stated(c, "data.tokenizer")) {
+        qni_report(c, qni_config_get(c, "data.tokenizer"), true, "data.tokenizer", NULL,
+                   "expected either this or data.vocabulary");
+    }
     if (set(c, "model.type") && set(c, "data.type")) {
         bool images = is(c, "data.type", "idx"), dense = is(c, "model.type", "mlp");
         if (images != dense) {

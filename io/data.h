@@ -22,7 +22,7 @@
 #define QN_DATA_H
 
 #include "engine/train.h"
-#include "io/vocab.h"
+#include "io/tokenizer.h"
 
 typedef enum qn_data_type { QN_DATA_TEXT, QN_DATA_TOKENS, QN_DATA_IDX } qn_data_type;
 
@@ -68,9 +68,12 @@ typedef struct qn_data_options {
     int64_t block_size;
 
     /* text */
-    qn_vocab_kind vocabulary; /* a char vocabulary holds the characters of all splits */
-    const qn_vocab *given;    /* encode with this one instead (a checkpoint's) */
-    const char *separator;    /* put between two files; NULL: a line end */
+    qn_vocab_kind vocabulary;      /* a char vocabulary holds the characters of all splits */
+    const qn_vocab *given;         /* encode with this one instead (a checkpoint's) */
+    const qn_tokenizer *tokenizer; /* or with this; it outlives qn_data_open only. Each file begins
+                                      and ends as the tokenizer has it, and files are separated by
+                                      its EOS */
+    const char *separator;         /* put between two files; NULL: a line end */
 
     /* tokens. Headers of GPT-2, Llama-3 and llmq files give their own size of the vocabulary, which
      * a larger vocab_size may extend (added tokens); files without a header need it. */
@@ -85,7 +88,7 @@ typedef struct qn_data_options {
 } qn_data_options;
 
 /* Opens the data. *vocab is the vocabulary of a text source and the caller's to free; NULL for
- * other types. The source's identity is XXH3-64 over the type, the division and its parameters,
+ * other types and with a tokenizer. The source's identity is XXH3-64 over the type, the division and its parameters,
  * block size, vocabulary, and of each file the relative name, size and content digest: the whole
  * content up to 256 MiB, beyond that 256 evenly spread blocks of 64 KiB (a change between the
  * blocks that keeps the size goes unnoticed). Compressed and plain files have the same identity.

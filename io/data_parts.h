@@ -106,8 +106,9 @@ void qni_identity_file(XXH3_state_t *state, const qni_file *f);
 qn_status qni_window_source(const qn_data_options *o, qn_source *out, qn_vocab **vocab) QN_CHECKED;
 qn_status qni_items_source(const qn_data_options *o, qn_source *out) QN_CHECKED;
 
-/* data_text.c: one document span per file, the separator's span, and the vocabulary.
- * *separator_bytes is the caller's (qn_free). Encodes files in place for a char vocabulary. */
+/* data_text.c: one document span per file, the separator's span, and the vocabulary (NULL with
+ * o->tokenizer). *separator_bytes is the caller's (qn_free). Encodes files in place unless the
+ * vocabulary is that of bytes. */
 qn_status qni_text_documents(const qn_data_options *o, qni_files *files, qni_span *document,
                              qni_span *separator, unsigned char **separator_bytes,
                              qn_vocab **vocab) QN_CHECKED;
@@ -149,7 +150,8 @@ typedef struct qni_samples_options {
 /* A source over samples, which pass over to it, as `text` does (qn_data_describe; qn_free).
  * Language models: tokens, positions, documents, targets, each i32[block]; a token's target is the
  * next one of its sample if that is learned, else QN_IGNORE_INDEX; padding has document -1.
- * Otherwise: tokens, documents (0, padding -1), with `pairs` token_types, then labels: i32 or f32. */
+ * Otherwise: tokens, documents (0, padding -1), with `pairs` token_types, then labels, i32 or
+ * f32. */
 qn_status qni_samples_source(const qni_samples_options *o, qni_samples split[QN_SPLIT_COUNT],
                              char *text, qn_source *out) QN_CHECKED;
 

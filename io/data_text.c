@@ -1,5 +1,5 @@
 /* data_text.c — text files as token documents: bytes as they lie in the file, or characters encoded
- * once into the smallest unsigned type that holds the vocabulary. */
+ * or the tokens of a tokenizer, encoded once into an unsigned type that holds the vocabulary. */
 #include "io/data_parts.h"
 
 #include <string.h>
@@ -137,6 +137,45 @@ static qn_status encode_separator(const qn_vocab *v, const char *text, unsigned 
     return status;
 }
 
+/* ---- with a tokenizer ------------------------------------------------------------------------ */
+
+static int width_of_tokens(const qn_tokenizer *t) {
+    return qn_tokenizer_size(t) <= 1 << 16 ? 2 : 4;
+}
+
+static qn_status store_all(const qn_ids *ids, int width, unsigned char **out, qni_span *span) {
+    unsigned char *bytes = *out = qn_alloc((size_t)(ids->n * width) + 1, "tokens");
+    if (!bytes) return QN_ERR_OOM;
+    for (int64_t i = 0; i < ids->n; i++) store(bytes + i * width, width, (uint32_t)ids->id[i]);
+    *span = (qni_span){.data = bytes, .width = width, .count = ids->n};
+    return QN_OK;
+}
+
+/* Replaces the file's content by its tokens. */
+static qn_status tokenize_file(const qn_tokenizer *t, qni_file *f, qni_span *out) {
+    const qn_encode_options o = {.add_special = true, .parse_special = true};
+    qn_ids ids = {0};
+    unsigned char *bytes = NULL;
+    qn_status s = qn_tokenizer_encode(t, (const char *)f->view.bytes, f->size, &o, &ids);
+    if (s != QN_OK) s = qn_fail_prefix(s, "%s", f->path);
+    if (s == QN_OK) s = store_all(&ids, width_of_tokens(t), &bytes, out);
+    qn_ids_free(&ids);
+    f->own = bytes;
+    out->file = f;
+    qni_view_close(&f->view);
+    return s;
+}
+
+static qn_status tokenize(const qn_data_options *o, qni_files *files, qni_span *document,
+                          qni_span *separator, unsigned char **separator_bytes) {
+    const qn_tokenizer *t = o->tokenizer;
+    for (int64_t i = 0; i < files->n; i++) QN_TRY(tokenize_file(t, &files->file[i], &document[i]));
+    int32_t eos = qn_tokenizer_role(t, QN_TOKEN_EOS);
+    if (eos < 0 || files->n == 1) return QN_OK;
+    const qn_ids one = {.id = &eos, .n = 1};
+    return store_all(&one, width_of_tokens(t), separator_bytes, separator);
+}
+
 /* ---- documents ------------------------------------------------------------------------------- */
 
 static qn_status check_plain(const qni_file *f) {
@@ -151,6 +190,7 @@ qn_status qni_text_documents(const qn_data_options *o, qni_files *files, qni_spa
                              qni_span *separator, unsigned char **separator_bytes,
                              qn_vocab **vocab) {
     for (int64_t i = 0; i < files->n; i++) QN_TRY(check_plain(&files->file[i]));
+    if (o->tokenizer) return tokenize(o, files, document, separator, separator_bytes);
     if (o->given)
         QN_TRY(qn_vocab_copy(o->given, vocab));
     else if (o->vocabulary == QN_VOCAB_BYTE)

@@ -168,6 +168,7 @@ static qn_status identify(const qn_data_options *o, const windows *w, const qn_v
         XXH3_64bits_update(&state, json, strlen(json));
         qn_free(json);
     }
+    if (o->tokenizer) qni_identity_text(&state, "%s\n", qn_tokenizer_identity(o->tokenizer));
     if (w->separator.data) {
         size_t bytes = (size_t)(w->separator.count * w->separator.width);
         XXH3_64bits_update(&state, w->separator.data, bytes);
@@ -206,7 +207,7 @@ qn_status qni_window_source(const qn_data_options *o, qn_source *out, qn_vocab *
         QN_TRY_GOTO(list_text_files(w));
         QN_TRY_GOTO(
             qni_text_documents(o, &w->files, document, &w->separator, &w->separator_bytes, vocab));
-        w->vocab = qn_vocab_size(*vocab);
+        w->vocab = o->tokenizer ? qn_tokenizer_size(o->tokenizer) : qn_vocab_size(*vocab);
     } else {
         QN_TRY_GOTO(qni_say(&w->head, "tokens: %lld file%s\n", (long long)w->files.n,
                             w->files.n == 1 ? "" : "s"));

@@ -84,7 +84,8 @@ static qn_status fill(qn_loaded *l, qn_checkpoint *c, const char *const *sets, i
     QN_TRY(read_config(l, sets, n_sets));
     l->build.classes = l->metadata.classes;
     l->build.features = l->metadata.features;
-    if (l->metadata.vocab) QN_TRY(qn_vocab_copy(l->metadata.vocab, &l->build.vocab));
+    l->build.tokenizer = l->metadata.tokenizer;
+    l->metadata.tokenizer = NULL;
     QN_TRY(qn_build_model(&l->build, l->config));
     return load_weights(l, c);
 }

@@ -1,4 +1,4 @@
-/* run_load.h — a trained model from its run directory alone: configuration, vocabulary, weights. */
+/* run_load.h — a trained model from its run directory alone: configuration, tokenizer, weights. */
 #ifndef QN_RUN_LOAD_H
 #define QN_RUN_LOAD_H
 
@@ -6,7 +6,7 @@
 
 typedef struct qn_loaded {
     qn_config *config;
-    qn_metadata metadata;
+    qn_metadata metadata; /* its tokenizer has passed over to build */
     qn_build build;    /* model parts; its source is the caller's to open */
     qn_params *params; /* weights only, bound to `weights` */
     qn_arena *weights;

@@ -4,7 +4,7 @@
  * master:PATH, MOMENT:PATH (exp_avg:..., as PyTorch names them) and best:PATH where they exist, and
  * the buffers buffer:guard and buffer:hyper. The state text is the host's share: progress and early
  * stopping. The metadata text makes the checkpoint self-contained: resolved configuration,
- * vocabulary, data identity. With an adapter one thing is left outside: the frozen parameters that
+ * tokenizer, data identity. With an adapter one thing is left outside: the frozen parameters that
  * came from model.pretrained, for which its path and a digest stand.
  */
 #ifndef QN_SAVER_H
@@ -35,7 +35,7 @@ qn_status qn_progress_read(const char *text, qn_progress *p, qn_stopper *st) QN_
 
 typedef struct qn_metadata { /* what a checkpoint carries besides tensors; owned strings */
     char *config;            /* resolved configuration, JSON */
-    qn_vocab *vocab;         /* NULL if the model reads numbers or token files */
+    qn_tokenizer *tokenizer; /* NULL if the model reads numbers or token files */
     int64_t classes, features;
     uint64_t data_identity;
     char pretrained_digest[QN_HF_DIGEST]; /* of the base model, "" if there was none */

@@ -174,33 +174,33 @@ qn_status qn_progress_read(const char *text, qn_progress *p, qn_stopper *st) {
 /* ---- metadata -------------------------------------------------------------------------------- */
 
 qn_status qn_metadata_write(const qn_build *b, char **text) {
-    char *config = NULL, *vocab = NULL;
+    char *config = NULL, *tokenizer = NULL;
     qn_text t = {0};
     qn_status status;
     QN_TRY_GOTO(qn_config_resolved(b->config, &config));
-    if (b->vocab) QN_TRY_GOTO(qn_vocab_save(b->vocab, &vocab));
+    if (b->tokenizer) QN_TRY_GOTO(qn_tokenizer_save(b->tokenizer, &tokenizer));
     qn_text_printf(
         &t, "{\"data_identity\":\"%016" PRIx64 "\",\"classes\":%" PRId64 ",\"features\":%" PRId64,
         b->source.identity, b->classes, b->features);
     if (*b->pretrained_digest)
         qn_text_printf(&t, ",\"pretrained_digest\":\"%s\"", b->pretrained_digest);
     qn_text_add(&t, ",\"vocabulary\":");
-    qn_text_json_string(&t, vocab ? vocab : "");
+    qn_text_json_string(&t, tokenizer ? tokenizer : "");
     qn_text_add(&t, ",\"config\":");
     qn_text_json_string(&t, config);
     qn_text_add(&t, "}");
     status = qn_text_take(&t, text);
 done:
     qn_free(config);
-    qn_free(vocab);
+    qn_free(tokenizer);
     return status;
 }
 
 static qn_status read_metadata(const cJSON *root, qn_metadata *out) {
     const cJSON *identity = qn_json_get(root, "data_identity"),
-                *vocab = qn_json_get(root, "vocabulary");
+                *tokenizer = qn_json_get(root, "vocabulary");
     const cJSON *config = qn_json_get(root, "config");
-    if (!cJSON_IsString(identity) || !cJSON_IsString(vocab) || !cJSON_IsString(config))
+    if (!cJSON_IsString(identity) || !cJSON_IsString(tokenizer) || !cJSON_IsString(config))
         return bad_state("metadata");
     const cJSON *classes = qn_json_get(root, "classes"), *features = qn_json_get(root, "features");
     if (!classes || !qn_json_int64(classes, &out->classes)) return bad_state("classes");
@@ -210,7 +210,8 @@ static qn_status read_metadata(const cJSON *root, qn_metadata *out) {
     if (digest && (!cJSON_IsString(digest) || strlen(digest->valuestring) != QN_HF_DIGEST - 1))
         return bad_state("pretrained_digest");
     if (digest) memcpy(out->pretrained_digest, digest->valuestring, QN_HF_DIGEST);
-    if (*vocab->valuestring) QN_TRY(qn_vocab_load(vocab->valuestring, &out->vocab));
+    if (*tokenizer->valuestring)
+        QN_TRY(qn_tokenizer_load(tokenizer->valuestring, &out->tokenizer));
     out->config = qn_strdup(config->valuestring, "a configuration");
     return out->config ? QN_OK : QN_ERR_OOM;
 }
@@ -220,7 +221,7 @@ qn_status qn_metadata_read(const char *text, qn_metadata *out) {
     qn_setup *arena;
     QN_TRY(qn_setup_create("checkpoint metadata", &arena));
     cJSON *root;
-    qn_json_options o = {.name = "checkpoint metadata", .max_bytes = (size_t)64 << 20};
+    qn_json_options o = {.name = "checkpoint metadata", .max_bytes = (size_t)256 << 20};
     qn_status s = qn_json_parse(arena, text, strlen(text), &o, &root);
     if (s == QN_OK) s = read_metadata(root, out);
     qn_setup_free(arena);
@@ -242,6 +243,6 @@ qn_status qn_pretrained_check(const qn_build *b, const qn_params *p, const char 
 
 void qn_metadata_free(qn_metadata *m) {
     qn_free(m->config);
-    qn_vocab_free(m->vocab);
+    qn_tokenizer_free(m->tokenizer);
     *m = (qn_metadata){0};
 }

@@ -159,6 +159,8 @@ qn_status qn_tokenizer_from_vocab(const qn_vocab *v, qn_tokenizer **out) {
     return QN_OK;
 }
 
+const qn_vocab *qn_tokenizer_vocab(const qn_tokenizer *t) { return t->vocab; }
+
 /* ---- save and load --------------------------------------------------------------------------- */
 
 qn_status qn_tokenizer_load(const char *json, qn_tokenizer **out) {

@@ -24,6 +24,7 @@ qn_status qn_tokenizer_open(const char *path, qn_tokenizer **out) QN_CHECKED;
 
 /* The tokenizer of a byte or character vocabulary: no special tokens, ids as qn_vocab's. */
 qn_status qn_tokenizer_from_vocab(const qn_vocab *v, qn_tokenizer **out) QN_CHECKED;
+const qn_vocab *qn_tokenizer_vocab(const qn_tokenizer *t); /* of such a one, else NULL */
 
 void qn_tokenizer_free(qn_tokenizer *t); /* NULL is legal; no call may be in progress */
 

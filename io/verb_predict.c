@@ -145,18 +145,20 @@ static qn_status score_line(qn_generator *g, const int32_t *ids, int64_t n, doub
     return QN_OK;
 }
 
-static qn_status score_lines(prediction *p, const char *file, qn_generator *g, int32_t *ids) {
+static qn_status score_lines(prediction *p, const char *file, qn_generator *g, qn_ids *ids) {
+    const qn_encode_options o = {.add_special = true, .parse_special = true};
     int64_t line = 0;
     if (p->csv) qn_text_add(&p->out, "line,tokens,loss,perplexity\n");
     for (const char *at = p->input, *end = at + p->bytes; at < end;) {
         const char *stop = memchr(at, '\n', (size_t)(end - at));
         if (!stop) stop = end;
-        int64_t n = 0;
         double total;
         line++;
-        qn_status s = qn_vocab_encode(p->model.metadata.vocab, at, stop - at, ids, &n);
+        ids->n = 0;
+        qn_status s = qn_tokenizer_encode(p->model.build.tokenizer, at, stop - at, &o, ids);
         if (s != QN_OK) return qn_fail_prefix(s, "%s:%" PRId64, file, line);
-        QN_TRY(score_line(g, ids, n, &total));
+        int64_t n = ids->n;
+        QN_TRY(score_line(g, ids->id, n, &total));
         double loss = n > 1 ? total / (double)(n - 1) : (double)NAN;
         qn_text_printf(&p->out,
                        p->csv ? "%" PRId64 ",%" PRId64 ","
@@ -175,15 +177,12 @@ static qn_status predict_text(const qn_cli *cli, prediction *p) {
     const qn_build *b = &p->model.build;
     qn_infer_options o = infer_options(p);
     qn_generator *g = NULL;
-    int32_t *ids = qn_alloc(((size_t)p->bytes + 1) * sizeof *ids, "tokens");
-    qn_status s = ids ? QN_OK : QN_ERR_OOM;
-    if (s == QN_OK) {
-        s = qn_generator_create(&o, &b->model, p->model.params,
-                                b->model_config.max_position_embeddings, &g);
-    }
-    if (s == QN_OK) s = score_lines(p, qn_cli_value(cli, "--input"), g, ids);
+    qn_ids ids = {0};
+    qn_status s = qn_generator_create(&o, &b->model, p->model.params,
+                                      b->model_config.max_position_embeddings, &g);
+    if (s == QN_OK) s = score_lines(p, qn_cli_value(cli, "--input"), g, &ids);
     qn_generator_free(g);
-    qn_free(ids);
+    qn_ids_free(&ids);
     return s;
 }
 
@@ -204,7 +203,7 @@ static qn_status run(const qn_cli *cli, prediction *p) {
     QN_TRY(qn_file_read(input, INT64_C(1) << 33, &p->input, &p->bytes));
     if (p->model.build.model.layers == 0) {
         QN_TRY(predict_features(cli, p));
-    } else if (p->model.metadata.vocab) {
+    } else if (p->model.build.tokenizer) {
         QN_TRY(predict_text(cli, p));
     } else {
         return qn_fail(
