@@ -18,7 +18,7 @@ typedef struct qn_build {
     /* data */
     qn_source source; /* zero until opened */
     bool has_source;
-    char *data_text; /* what was found, for people */
+    char *data_text;         /* what was found, for people */
     qn_tokenizer *tokenizer; /* of a text source or a checkpoint; NULL otherwise */
     int64_t classes, features;
     /* what the session and the trainer point at */

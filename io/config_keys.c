@@ -198,8 +198,8 @@ const qni_key qni_keys[] = {
     {"adapter.targets", QNI_STRING, QNI_ONE_OR_LIST | QNI_IDENTITY, .only = "adapter.type=lora",
      .fallback = "[\"all-linear\"]",
      .doc = "Linear layers that get an adapter: globs of their paths, here (\"blocks.*.attn.q\") "
-            "or in Hugging Face's files, or the end of one after a dot (\"q_proj\"); \"all-linear\" "
-            "is all but the output layer."},
+            "or in Hugging Face's files, or the end of one after a dot (\"q_proj\"); "
+            "\"all-linear\" is all but the output layer."},
     {"adapter.patterns", QNI_GROUPS, .only = "adapter.type=lora", .fallback = "[]",
      .doc = "Another rank or alpha for some layers. For each layer the first pattern that matches "
             "holds."},

@@ -88,8 +88,9 @@ typedef struct qn_data_options {
 } qn_data_options;
 
 /* Opens the data. *vocab is the vocabulary of a text source and the caller's to free; NULL for
- * other types and with a tokenizer. The source's identity is XXH3-64 over the type, the division and its parameters,
- * block size, vocabulary, and of each file the relative name, size and content digest: the whole
+ * other types and with a tokenizer. The source's identity is XXH3-64 over the type, the division
+ * and its parameters, block size, vocabulary or tokenizer, and of each file the relative name, size
+ * and content digest: the whole
  * content up to 256 MiB, beyond that 256 evenly spread blocks of 64 KiB (a change between the
  * blocks that keeps the size goes unnoticed). Compressed and plain files have the same identity.
  * The seed is part of it for the random division only.

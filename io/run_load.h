@@ -7,8 +7,8 @@
 typedef struct qn_loaded {
     qn_config *config;
     qn_metadata metadata; /* its tokenizer has passed over to build */
-    qn_build build;    /* model parts; its source is the caller's to open */
-    qn_params *params; /* weights only, bound to `weights` */
+    qn_build build;       /* model parts; its source is the caller's to open */
+    qn_params *params;    /* weights only, bound to `weights` */
     qn_arena *weights;
     int64_t step; /* of the weights */
 } qn_loaded;

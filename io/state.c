@@ -210,8 +210,7 @@ static qn_status read_metadata(const cJSON *root, qn_metadata *out) {
     if (digest && (!cJSON_IsString(digest) || strlen(digest->valuestring) != QN_HF_DIGEST - 1))
         return bad_state("pretrained_digest");
     if (digest) memcpy(out->pretrained_digest, digest->valuestring, QN_HF_DIGEST);
-    if (*tokenizer->valuestring)
-        QN_TRY(qn_tokenizer_load(tokenizer->valuestring, &out->tokenizer));
+    if (*tokenizer->valuestring) QN_TRY(qn_tokenizer_load(tokenizer->valuestring, &out->tokenizer));
     out->config = qn_strdup(config->valuestring, "a configuration");
     return out->config ? QN_OK : QN_ERR_OOM;
 }
