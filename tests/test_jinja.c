@@ -1,8 +1,10 @@
 /* test_jinja.c — the template engine against jinja2's own output, its errors, its bounds.
  *
  * tests/golden/make_jinja.py writes the golden cases with jinja2, and compares many more: it runs
- * `test_jinja --render`, which answers one JSON object a line on stdin with one on stdout.
+ * `test_jinja --render`, which answers one JSON object a line on stdin with one on stdout, and
+ * `test_jinja --built-ins`.
  */
+#include "io/chat_template.h"
 #include "io/file.h"
 #include "io/jinja.h"
 
@@ -249,10 +251,28 @@ static int serve(void) {
     return 0;
 }
 
+/* The built-in chat templates as one JSON object. */
+static int show_builtins(void) {
+    qn_text t = {0};
+    char *text;
+    for (int i = 0; qn_chat_builtin_name(i); i++) {
+        qn_text_add(&t, i ? ", " : "{");
+        qn_text_json_string(&t, qn_chat_builtin_name(i));
+        qn_text_add(&t, ": ");
+        qn_text_json_string(&t, qn_chat_builtin_text(i));
+    }
+    qn_text_add(&t, "}\n");
+    if (qn_text_take(&t, &text) != QN_OK) return 1;
+    fputs(text, stdout);
+    qn_free(text);
+    return 0;
+}
+
 int main(int argc, char **argv) {
     setenv("TZ", "UTC", 1);
     tzset();
     if (argc == 2 && strcmp(argv[1], "--render") == 0) return serve();
+    if (argc == 2 && strcmp(argv[1], "--built-ins") == 0) return show_builtins();
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_golden),
         cmocka_unit_test(test_errors),

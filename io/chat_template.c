@@ -1,0 +1,209 @@
+/* chat_template.c — finding a chat template and the special tokens it writes. */
+#include "io/chat_parts.h"
+
+#include "io/file.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+enum { CONFIG_BYTES = 64 << 20 }; /* the added tokens of a model make its configuration long */
+
+static void drop(qn_chat_template *t) {
+    qn_jinja_free(t->plain);
+    qn_jinja_free(t->with_tools);
+    qn_setup_free(t->arena);
+    qn_free(t);
+}
+
+void qn_chat_template_free(qn_chat_template *t) {
+    if (t) drop(t);
+}
+
+static qn_status begin(qn_chat_template **out) {
+    qn_chat_template *t = qn_alloc(sizeof *t, "a chat template");
+    if (!t) return QN_ERR_OOM;
+    qn_status status = qn_setup_create("a chat template", &t->arena);
+    if (status != QN_OK) {
+        qn_free(t);
+        return status;
+    }
+    *out = t;
+    return QN_OK;
+}
+
+/* ---- special tokens -------------------------------------------------------------------------- */
+
+/* The text of a token: "..." or {"content": "...", ...}; NULL for anything else. */
+static const char *token_text(const cJSON *v) {
+    if (cJSON_IsObject(v)) v = qn_json_get(v, "content");
+    return cJSON_IsString(v) ? v->valuestring : NULL;
+}
+
+static qn_status add_member(qn_setup *arena, cJSON *object, const char *key, const char *text) {
+    cJSON *v = qn_setup_alloc(arena, sizeof *v);
+    if (!v) return QN_ERR_OOM;
+    v->type = cJSON_String;
+    v->string = qn_setup_strdup(arena, key);
+    v->valuestring = qn_setup_strdup(arena, text);
+    if (!v->string || !v->valuestring) return QN_ERR_OOM;
+    v->next = object->child;
+    object->child = v;
+    return QN_OK;
+}
+
+/* Adds those special tokens of `from` that `tokens` lacks. */
+static qn_status add_tokens(qn_setup *arena, const cJSON *from, cJSON *tokens) {
+    static const char *const names[] = {"bos_token", "eos_token", "unk_token", "sep_token",
+                                        "pad_token", "cls_token", "mask_token"};
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        const char *text = token_text(qn_json_get(from, names[i]));
+        if (text && !qn_json_get(tokens, names[i])) {
+            QN_TRY(add_member(arena, tokens, names[i], text));
+        }
+    }
+    return QN_OK;
+}
+
+/* DIR/name as JSON in `arena`; *out is NULL if there is no such file. */
+static qn_status read_json(qn_setup *arena, const char *directory, const char *name, cJSON **out) {
+    char path[QN_PATH_MAX], *text;
+    int64_t bytes;
+    *out = NULL;
+    QN_TRY(qn_path_format(path, sizeof path, "%s/%s", directory, name));
+    if (!qn_path_exists(path)) return QN_OK;
+    QN_TRY(qn_file_read(path, CONFIG_BYTES, &text, &bytes));
+    const qn_json_options o = {.name = path, .max_bytes = CONFIG_BYTES};
+    qn_status status = qn_json_parse(arena, text, (size_t)bytes, &o, out);
+    qn_free(text);
+    return status;
+}
+
+static qn_status model_tokens(qn_chat_template *t, const char *directory, const cJSON *config,
+                              qn_setup *scratch) {
+    cJSON *tokens = qn_setup_alloc(t->arena, sizeof *tokens), *map;
+    if (!tokens) return QN_ERR_OOM;
+    tokens->type = cJSON_Object;
+    t->tokens = tokens;
+    if (config) QN_TRY(add_tokens(t->arena, config, tokens));
+    QN_TRY(read_json(scratch, directory, "special_tokens_map.json", &map));
+    return map ? add_tokens(t->arena, map, tokens) : QN_OK;
+}
+
+/* ---- where templates are --------------------------------------------------------------------- */
+
+static qn_status compile_file(const char *path, qn_jinja **out) {
+    char *text;
+    int64_t bytes;
+    QN_TRY(qn_file_read(path, QN_JINJA_MAX_BYTES, &text, &bytes));
+    qn_status status = qn_jinja_compile(path, text, (size_t)bytes, out);
+    qn_free(text);
+    return status;
+}
+
+static qn_status compile_value(const char *where, const cJSON *v, qn_jinja **out) {
+    if (!cJSON_IsString(v)) {
+        return qn_fail(QN_ERR_FORMAT, "%s: chat_template: a template must be a string", where);
+    }
+    return qn_jinja_compile(where, v->valuestring, strlen(v->valuestring), out);
+}
+
+/* "chat_template": a text, or [{"name": "default", "template": text}, {"name": "tool_use", ...}] */
+static qn_status compile_config(qn_chat_template *t, const char *directory, const cJSON *v) {
+    char where[QN_PATH_MAX];
+    QN_TRY(
+        qn_path_format(where, sizeof where, "%s/tokenizer_config.json: chat_template", directory));
+    if (!cJSON_IsArray(v)) return compile_value(where, v, &t->plain);
+    for (const cJSON *i = v->child; i; i = i->next) {
+        const char *name = token_text(qn_json_get(i, "name"));
+        qn_jinja **to = !name                           ? NULL
+                        : strcmp(name, "default") == 0  ? &t->plain
+                        : strcmp(name, "tool_use") == 0 ? &t->with_tools
+                                                        : NULL;
+        if (to && !*to) QN_TRY(compile_value(where, qn_json_get(i, "template"), to));
+    }
+    if (t->plain) return QN_OK;
+    return qn_fail(QN_ERR_FORMAT, "%s: no template is named \"default\"", where);
+}
+
+static qn_status no_template(const char *directory) {
+    qn_text names = {0};
+    char *list;
+    for (int i = 0; qn_chat_builtin_name(i); i++) {
+        qn_text_printf(&names, "%s%s", i ? ", " : "", qn_chat_builtin_name(i));
+    }
+    QN_TRY(qn_text_take(&names, &list));
+    qn_status status = qn_fail(QN_ERR_DATA,
+                               "%s: no chat template: expected chat_template.jinja, or "
+                               "chat_template in tokenizer_config.json; or name a built-in one: %s",
+                               directory ? directory : "no model", list);
+    qn_free(list);
+    return status;
+}
+
+static qn_status own_template(qn_chat_template *t, const char *directory, const cJSON *config) {
+    char path[QN_PATH_MAX];
+    if (!directory) return no_template(directory);
+    QN_TRY(qn_path_format(path, sizeof path, "%s/chat_template.jinja", directory));
+    if (qn_path_exists(path)) return compile_file(path, &t->plain);
+    const cJSON *v = config ? qn_json_get(config, "chat_template") : NULL;
+    if (!v || cJSON_IsNull(v)) return no_template(directory);
+    return compile_config(t, directory, v);
+}
+
+static qn_status builtin_tokens(qn_chat_template *t, const qni_chat_builtin *b) {
+    const qn_json_options o = {.name = b->name};
+    cJSON *tokens;
+    QN_TRY(qn_json_parse(t->arena, b->tokens, strlen(b->tokens), &o, &tokens));
+    t->tokens = tokens;
+    return QN_OK;
+}
+
+static qn_status fill(qn_chat_template *t, const char *which, const char *directory,
+                      qn_setup *scratch) {
+    const qni_chat_builtin *b = which ? qni_chat_find_builtin(which) : NULL;
+    cJSON *config = NULL;
+    if (directory) QN_TRY(read_json(scratch, directory, "tokenizer_config.json", &config));
+    t->knows_tools = b == NULL;
+    if (!which) {
+        QN_TRY(own_template(t, directory, config));
+    } else if (b) {
+        QN_TRY(qn_jinja_compile(b->name, b->text, strlen(b->text), &t->plain));
+    } else if (qn_path_exists(which)) {
+        QN_TRY(compile_file(which, &t->plain));
+    } else {
+        QN_TRY(no_template(which));
+    }
+    if (directory) return model_tokens(t, directory, config, scratch);
+    return b ? builtin_tokens(t, b) : QN_OK;
+}
+
+qn_status qn_chat_template_open(const char *which, const char *directory, qn_chat_template **out) {
+    qn_chat_template *t;
+    qn_setup *scratch;
+    QN_TRY(qn_setup_create("a tokenizer's configuration", &scratch));
+    qn_status status = begin(&t);
+    if (status == QN_OK) {
+        status = fill(t, which, directory, scratch);
+        if (status == QN_OK) *out = t;
+        if (status != QN_OK) drop(t);
+    }
+    qn_setup_free(scratch);
+    return status;
+}
+
+qn_status qn_chat_template_create(const char *name, const char *text, size_t bytes,
+                                  const cJSON *tokens, qn_chat_template **out) {
+    qn_chat_template *t;
+    QN_TRY(begin(&t));
+    t->knows_tools = true;
+    qn_status status = qn_jinja_compile(name, text, bytes, &t->plain);
+    if (status == QN_OK && tokens) {
+        cJSON *copy = qn_setup_alloc(t->arena, sizeof *copy);
+        if (copy) copy->type = cJSON_Object;
+        t->tokens = copy;
+        status = copy ? add_tokens(t->arena, tokens, copy) : QN_ERR_OOM;
+    }
+    if (status == QN_OK) *out = t;
+    if (status != QN_OK) drop(t);
+    return status;
+}
