@@ -36,7 +36,7 @@ typedef enum qn_role {
  * PATH.lora_B.weight (out, r), with dora PATH.lora_magnitude_vector.weight (out) too. */
 typedef struct qn_adapter {
     const char *path;
-    double scale, dropout;
+    double alpha, scale, dropout; /* scale follows from alpha and the rank */
     bool dora;
 } qn_adapter;
 

@@ -152,6 +152,7 @@ static qn_status adapt(const qn_lora_config *c, qn_params *p, int i) {
     if (c->dora) QN_TRY(add(p, path, hf, "lora_magnitude_vector", &m));
     qn_adapter *adapter = &p->adapter[p->n_adapters++];
     *adapter = (qn_adapter){.path = qn_setup_strdup(p->setup, path),
+                            .alpha = alpha,
                             .scale = alpha / (c->rslora ? sqrt((double)rank) : (double)rank),
                             .dropout = c->dropout,
                             .dora = c->dora};
