@@ -1,5 +1,7 @@
 /* build_adapter.c — reads `adapter.*` and puts the adapters beside a model that is declared. */
 #include "io/build.h"
+#include "io/peft.h"
+#include "io/text_buffer.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -85,6 +87,24 @@ qn_status qn_build_adapter(const qn_build *b, qn_params *p) {
     return qn_lora_declare(&o, p);
 }
 
+static qn_status add_notes(qn_build *b, const char *lines) {
+    qn_text t = {0};
+    qn_text_add(&t, b->notes ? b->notes : "");
+    qn_text_add(&t, lines);
+    qn_free(b->notes);
+    b->notes = NULL;
+    return qn_text_take(&t, &b->notes);
+}
+
 qn_status qn_build_adapter_weights(qn_build *b) {
-    return qn_lora_init_magnitudes(b->session->params);
+    qn_params *p = b->session->params;
+    if (!qn_config_is_set(b->config, "adapter.init_from")) return qn_lora_init_magnitudes(p);
+    qn_peft *a;
+    qn_status s = qn_peft_open(qn_config_string(b->config, "adapter.init_from"), &a);
+    if (s == QN_OK) {
+        s = qn_peft_load(a, p);
+        if (s == QN_OK) s = add_notes(b, qn_peft_notes(a));
+        qn_peft_close(a);
+    }
+    return s == QN_OK ? QN_OK : qn_fail_prefix(s, "adapter.init_from");
 }
