@@ -71,6 +71,7 @@ qn_status qn_verb_schema(const qn_cli *cli) QN_CHECKED;
 qn_status qn_verb_config(const qn_cli *cli) QN_CHECKED;
 qn_status qn_verb_init(const qn_cli *cli) QN_CHECKED;
 qn_status qn_verb_inspect(const qn_cli *cli) QN_CHECKED;
+qn_status qn_verb_export(const qn_cli *cli) QN_CHECKED;
 qn_status qn_verb_report(const qn_cli *cli) QN_CHECKED;
 qn_status qn_verb_bench(const qn_cli *cli) QN_CHECKED;
 qn_status qn_verb_doctor(const qn_cli *cli) QN_CHECKED;

@@ -6,107 +6,11 @@
  * arithmetic and is not supported is an error; everything else in the file is somebody else's
  * business.
  */
-#include "io/config_table.h"
+#include "io/config_hf.h"
 #include "io/file.h"
 
 #include <stdio.h>
 #include <string.h>
-
-#define DECODERS "llama|mistral|qwen2|qwen3"
-#define ENCODERS "bert|roberta"
-
-typedef struct mapping {
-    const char *families; /* model_types that have it */
-    const char *hf;       /* key of config.json; "a|b" = either */
-    const char *key;
-    const char *absent;  /* value where config.json lacks it; NULL = Quern's default */
-    const char *neutral; /* a value that needs no support where `key` does not exist; NULL = none */
-} mapping;
-
-/* Sections before their members. */
-static const mapping mappings[] = {
-    {"gpt2", "vocab_size", "model.vocab_size", "50257", NULL},
-    {"llama|mistral", "vocab_size", "model.vocab_size", "32000", NULL},
-    {"qwen2|qwen3", "vocab_size", "model.vocab_size", "151936", NULL},
-    {"bert", "vocab_size", "model.vocab_size", "30522", NULL},
-    {"roberta", "vocab_size", "model.vocab_size", "50265", NULL},
-    {"gpt2", "n_embd|hidden_size", "model.hidden_size", "768", NULL},
-    {DECODERS, "hidden_size", "model.hidden_size", "4096", NULL},
-    {ENCODERS, "hidden_size", "model.hidden_size", "768", NULL},
-    {"gpt2", "n_layer|num_hidden_layers", "model.num_hidden_layers", "12", NULL},
-    {DECODERS, "num_hidden_layers", "model.num_hidden_layers", "32", NULL},
-    {ENCODERS, "num_hidden_layers", "model.num_hidden_layers", "12", NULL},
-    {"gpt2", "n_head|num_attention_heads", "model.num_attention_heads", "12", NULL},
-    {DECODERS, "num_attention_heads", "model.num_attention_heads", "32", NULL},
-    {ENCODERS, "num_attention_heads", "model.num_attention_heads", "12", NULL},
-    {"llama", "num_key_value_heads", "model.num_key_value_heads", NULL, NULL},
-    {"qwen2|qwen3", "num_key_value_heads", "model.num_key_value_heads", "32", NULL},
-    {"mistral", "num_key_value_heads", "model.num_key_value_heads", "8", NULL},
-    {"llama|mistral|qwen2", "head_dim", "model.head_dim", NULL, NULL},
-    {"qwen3", "head_dim", "model.head_dim", "128", NULL},
-    {"gpt2", "n_inner", "model.intermediate_size", NULL, NULL},
-    {"llama", "intermediate_size", "model.intermediate_size", "11008", NULL},
-    {"qwen2|qwen3", "intermediate_size", "model.intermediate_size", "22016", NULL},
-    {"mistral", "intermediate_size", "model.intermediate_size", "14336", NULL},
-    {ENCODERS, "intermediate_size", "model.intermediate_size", "3072", NULL},
-    {"gpt2", "n_positions|n_ctx|max_position_embeddings", "model.max_position_embeddings", "1024",
-     NULL},
-    {"llama", "max_position_embeddings", "model.max_position_embeddings", "2048", NULL},
-    {"qwen2|qwen3", "max_position_embeddings", "model.max_position_embeddings", "32768", NULL},
-    {"mistral", "max_position_embeddings", "model.max_position_embeddings", "131072", NULL},
-    {ENCODERS, "max_position_embeddings", "model.max_position_embeddings", "512", NULL},
-    {"gpt2|" ENCODERS, "tie_word_embeddings", "model.tie_word_embeddings", "true", NULL},
-    {DECODERS, "tie_word_embeddings", "model.tie_word_embeddings", "false", NULL},
-    {"gpt2", "layer_norm_epsilon", "model.layer_norm_eps", "1e-5", NULL},
-    {ENCODERS, "layer_norm_eps", "model.layer_norm_eps", "1e-12", NULL},
-    {DECODERS, "rms_norm_eps", "model.rms_norm_eps", "1e-6", NULL},
-    {"gpt2", "activation_function", "model.activation", "\"gelu_tanh\"", NULL},
-    {DECODERS, "hidden_act", "model.activation", "\"silu\"", NULL},
-    {ENCODERS, "hidden_act", "model.activation", "\"gelu\"", NULL},
-    {"gpt2", "resid_pdrop", "model.dropout", "0.1", NULL},
-    {"gpt2", "embd_pdrop", "model.embedding_dropout", "0.1", NULL},
-    {"gpt2", "attn_pdrop", "model.attention_dropout", "0.1", NULL},
-    {ENCODERS, "hidden_dropout_prob", "model.dropout", "0.1", NULL},
-    {ENCODERS, "attention_probs_dropout_prob", "model.attention_dropout", "0.1", NULL},
-    {ENCODERS, "classifier_dropout", "model.classifier_dropout", NULL, NULL},
-    {DECODERS, "attention_dropout", "model.attention_dropout", "0", NULL},
-    {"gpt2|" DECODERS "|" ENCODERS, "initializer_range", "model.initializer_range", "0.02", NULL},
-    {"llama|qwen3", "attention_bias", "model.attention_bias", NULL, "false"},
-    {"llama", "mlp_bias", "model.mlp_bias", NULL, "false"},
-    {"mistral", "sliding_window", "model.sliding_window", "4096", NULL},
-    {"qwen2|qwen3", "sliding_window", "model.sliding_window", "4096", NULL},
-    {"qwen2|qwen3", "use_sliding_window", "model.use_sliding_window", NULL, "false"},
-    {"qwen2|qwen3", "max_window_layers", "model.max_window_layers", NULL, NULL},
-    {"qwen2|qwen3", "layer_types", "model.layer_types", NULL, NULL},
-    {"gpt2", "scale_attn_weights", "model.scale_attn_weights", NULL, "true"},
-    {"gpt2", "scale_attn_by_inverse_layer_idx", "model.scale_attn_by_inverse_layer_idx", NULL,
-     "false"},
-    {ENCODERS, "type_vocab_size", "model.type_vocab_size", "2", NULL},
-    {"roberta", "pad_token_id", "model.pad_token_id", "1", "1"},
-    /* what has no key: other values than these are another model */
-    {"gpt2", "add_cross_attention", "", NULL, "false"},
-    {ENCODERS, "is_decoder", "", NULL, "false"},
-    {ENCODERS, "position_embedding_type", "", NULL, "\"absolute\""},
-};
-
-static const struct {
-    const char *hf, *ours;
-} activations[] = {{"gelu_new", "gelu_tanh"},
-                   {"gelu_pytorch_tanh", "gelu_tanh"},
-                   {"gelu_fast", "gelu_tanh"},
-                   {"swish", "silu"}};
-
-static const struct {
-    const char *ending, *head;
-} heads[] = {
-    {"ForSequenceClassification", "\"sequence_classification\""},
-    {"ForTokenClassification", "\"token_classification\""},
-    {"ForMaskedLM", "\"masked_lm\""},
-    {"BertLMHeadModel", "\"masked_lm\""},
-    {"ForPreTraining", "\"masked_lm\""},
-    {"ForCausalLM", "\"lm\""},
-    {"GPT2LMHeadModel", "\"lm\""},
-};
 
 typedef struct reading {
     qn_config *c;
@@ -114,19 +18,6 @@ typedef struct reading {
 } reading;
 
 /* ---- values ---------------------------------------------------------------------------------- */
-
-static bool is_one_of(const char *word, const char *list) {
-    size_t n = strlen(word);
-    for (const char *s = list;; s += strcspn(s, "|") + 1) {
-        if (strcspn(s, "|") == n && strncmp(s, word, n) == 0) return true;
-        if (!s[strcspn(s, "|")]) return false;
-    }
-}
-
-static bool ends_in(const char *s, const char *ending) {
-    size_t n = strlen(s), m = strlen(ending);
-    return n >= m && strcmp(s + n - m, ending) == 0;
-}
 
 /* The row of a key that exists and has a meaning for this model; -1 if there is none. */
 static int row_of(const reading *r, const char *key) {
@@ -165,27 +56,8 @@ static void refuse(const reading *r, const cJSON *value, const char *hint) {
 
 /* ---- keys ------------------------------------------------------------------------------------ */
 
-/* The member a mapping reads, NULL if config.json has none of its names. */
-static cJSON *find_member(const cJSON *root, const char *names) {
-    for (const char *s = names;; s += strcspn(s, "|") + 1) {
-        size_t n = strcspn(s, "|");
-        for (cJSON *m = root->child; m; m = m->next)
-            if (strncmp(m->string, s, n) == 0 && !m->string[n]) return m;
-        if (!s[n]) return NULL;
-    }
-}
-
-static qn_status rename_activation(const reading *r, cJSON *value) {
-    for (size_t i = 0; i < sizeof activations / sizeof *activations; i++) {
-        if (!cJSON_IsString(value) || strcmp(value->valuestring, activations[i].hf) != 0) continue;
-        value->valuestring = qn_setup_strdup(r->c->arena, activations[i].ours);
-        return value->valuestring ? QN_OK : QN_ERR_OOM;
-    }
-    return QN_OK;
-}
-
-static qn_status apply(const reading *r, const mapping *m, const cJSON *root) {
-    cJSON *value = find_member(root, m->hf);
+static qn_status apply(const reading *r, const qni_hf_key *m, const cJSON *root) {
+    cJSON *value = qni_hf_member(root, m->hf);
     int row = row_of(r, m->key);
     if (!value) return m->absent ? put_text(r, m->key, m->absent) : QN_OK;
     if (row < 0) {
@@ -193,14 +65,17 @@ static qn_status apply(const reading *r, const mapping *m, const cJSON *root) {
             refuse(r, value, m->neutral);
         return QN_OK;
     }
-    if (strcmp(m->key, "model.activation") == 0) QN_TRY(rename_activation(r, value));
+    if (strcmp(m->key, "model.activation") == 0 && cJSON_IsString(value)) {
+        value->valuestring = qn_setup_strdup(r->c->arena, qni_hf_activation(value->valuestring));
+        if (!value->valuestring) return QN_ERR_OOM;
+    }
     return put(r, row, value);
 }
 
 /* One member of rope_scaling or rope_parameters. `type` is the older name of rope_type. */
 static qn_status apply_rope_member(const reading *r, const cJSON *object, cJSON *m) {
     char key[160];
-    bool top = is_one_of(m->string, "rope_theta|partial_rotary_factor");
+    bool top = qni_hf_is_one_of(m->string, "rope_theta|partial_rotary_factor");
     bool type = strcmp(m->string, "type") == 0;
     if (cJSON_IsNull(m) || (type && qn_json_get(object, "rope_type"))) return QN_OK;
     snprintf(key, sizeof key, "model.%s%.100s", top ? "" : "rope_scaling.",
@@ -213,17 +88,17 @@ static qn_status apply_rope_member(const reading *r, const cJSON *object, cJSON 
 
 static qn_status apply_rope(const reading *r, const cJSON *root) {
     static const char *const objects[] = {"rope_scaling", "rope_parameters"};
-    cJSON *theta = find_member(root, "rope_theta"),
-          *part = find_member(root, "partial_rotary_factor");
-    if (!is_one_of(r->family, DECODERS)) return QN_OK;
+    cJSON *theta = qni_hf_member(root, "rope_theta"),
+          *part = qni_hf_member(root, "partial_rotary_factor");
+    if (!qni_hf_is_one_of(r->family, QNI_HF_DECODERS)) return QN_OK;
     for (int i = 0; i < 2; i++) {
-        cJSON *object = find_member(root, objects[i]);
+        cJSON *object = qni_hf_member(root, objects[i]);
         if (!object || cJSON_IsNull(object)) continue;
         if (!cJSON_IsObject(object)) {
             refuse(r, object, "expected an object or null");
             continue;
         }
-        cJSON *kind = find_member(object, "rope_type|type"); /* others have a meaning under it */
+        cJSON *kind = qni_hf_member(object, "rope_type|type"); /* others have a meaning under it */
         if (kind) QN_TRY(apply_rope_member(r, object, kind));
         for (cJSON *m = object->child; m; m = m->next)
             if (m != kind) QN_TRY(apply_rope_member(r, object, m));
@@ -265,10 +140,11 @@ static qn_status apply_labels(const reading *r, const cJSON *root) {
 static qn_status apply_head(const reading *r, const cJSON *root) {
     const cJSON *list = qn_json_get(root, "architectures");
     const cJSON *name = cJSON_IsArray(list) ? list->child : NULL;
-    for (size_t i = 0; cJSON_IsString(name) && i < sizeof heads / sizeof *heads; i++) {
-        if (!ends_in(name->valuestring, heads[i].ending)) continue;
-        QN_TRY(put_text(r, "model.head", heads[i].head));
-        break;
+    const char *stated_head = cJSON_IsString(name) ? qni_hf_head(name->valuestring) : NULL;
+    if (stated_head) {
+        char json[64];
+        snprintf(json, sizeof json, "\"%s\"", stated_head);
+        QN_TRY(put_text(r, "model.head", json));
     }
     const char *head = qn_config_string(r->c, "model.head");
     return strstr(head, "classification") ? apply_labels(r, root) : QN_OK;
@@ -278,16 +154,16 @@ static qn_status apply_head(const reading *r, const cJSON *root) {
 
 /* The model_type; reports and returns NULL if there is none, or it is not the user's model.type. */
 static const char *find_family(qn_config *c, const char *path, cJSON *root) {
-    cJSON *type = find_member(root, "model_type");
+    cJSON *type = qni_hf_member(root, "model_type");
     if (!cJSON_IsString(type)) {
-        bool adapter = find_member(root, "peft_type") != NULL;
+        bool adapter = qni_hf_member(root, "peft_type") != NULL;
         qni_report(c, root, false, NULL, adapter ? "this is an adapter, not a model" : NULL,
                    "no \"model_type\", expected the name of a family");
         return NULL;
     }
     int row = qni_key_find("model.type");
     const char *family = type->valuestring, *stated = qn_config_string(c, "model.type");
-    if (!is_one_of(family, qni_keys[row].choices) || strcmp(family, "mlp") == 0) {
+    if (!qni_hf_is_one_of(family, qni_keys[row].choices) || strcmp(family, "mlp") == 0) {
         qni_report(c, type, false, NULL, NULL,
                    "model_type \"%.60s\" is not supported, expected one of %s", family,
                    strchr(qni_keys[row].choices, '|') + 1);
@@ -309,12 +185,13 @@ static qn_status apply_file(qn_config *c, const char *path, cJSON *root) {
     }
     int row = qni_key_find("model.type");
     if (!c->slot[row])
-        QN_TRY(qni_check_key(c, row, "model.type", find_member(root, "model_type"), "/"));
-    cJSON *quantised = find_member(root, "quantization_config");
+        QN_TRY(qni_check_key(c, row, "model.type", qni_hf_member(root, "model_type"), "/"));
+    cJSON *quantised = qni_hf_member(root, "quantization_config");
     if (quantised && !cJSON_IsNull(quantised))
         refuse(&r, quantised, "its weights are quantised; use the model they were made from");
-    for (size_t i = 0; i < sizeof mappings / sizeof *mappings; i++)
-        if (is_one_of(r.family, mappings[i].families)) QN_TRY(apply(&r, &mappings[i], root));
+    for (int i = 0; i < qni_hf_key_count; i++)
+        if (qni_hf_is_one_of(r.family, qni_hf_keys[i].families))
+            QN_TRY(apply(&r, &qni_hf_keys[i], root));
     QN_TRY(apply_rope(&r, root));
     return apply_head(&r, root);
 }
