@@ -1,4 +1,4 @@
-/* op_loss.c — cross_entropy, mse, binary_cross_entropy and accuracy.
+/* op_loss.c — cross_entropy, mse, binary_cross_entropy, accuracy and confusion.
  *
  * A loss that is the root of its tape leaves the gradient in place while it has the row in cache.
  * As a part of a larger loss, its saved gradient is multiplied by what comes in. Row losses are
@@ -396,60 +396,70 @@ qn_value *qn_binary_cross_entropy(qn_tape *t, qn_value *logits, qn_value *target
     return pointwise(t, &qn_op_binary_cross_entropy, logits, target, inv_n);
 }
 
-/* ---- accuracy -------------------------------------------------------------------------------- */
+/* ---- accuracy, confusion: the arg max of each row -------------------------------------------- */
 
-static qn_status accuracy_infer(qn_call *c) {
+static qn_status predicted_infer(qn_call *c) {
     const qn_tensor *t = c->in[TARGETS], *logits = c->in[LOGITS];
     char d[96];
     QN_TRY(qni_require_float(c, 0));
     QN_TRY(check_matrix(c));
     if (t->dtype != QN_I32 || t->ndim != 1 || t->shape[0] != logits->shape[0]) {
-        return qn_fail(QN_ERR_SHAPE, "accuracy: targets is %s, expected i32[%lld]",
+        return qn_fail(QN_ERR_SHAPE, "%s: targets is %s, expected i32[%lld]", c->op->name,
                        qn_tensor_describe(t, d, sizeof d), (long long)logits->shape[0]);
     }
     c->scratch_bytes = rows_scratch(logits, c->threads);
+    return QN_OK;
+}
+
+static int64_t ref_argmax(const qn_tensor *z, int64_t row) {
+    int64_t v = z->shape[1], best = 0;
+    for (int64_t j = 1; j < v; j++) {
+        if (qn_tensor_get(z, row * v + j) > qn_tensor_get(z, row * v + best)) best = j;
+    }
+    return best;
+}
+
+static void argmax_task(void *ctx, int64_t i) {
+    const rows_call *r = ctx;
+    const qn_tensor *z = r->c->in[LOGITS];
+    const float *row =
+        qn_row_load(z->data, z->dtype, i * r->in.stride, r->in.cols, row_buffer(r->c));
+    row_results(r->c)[i] = (double)qni_argmax_f32(row, r->in.cols);
+}
+
+/* The arg max of every row, in scratch; targets are checked. */
+static qn_status predict_rows(const qn_call *c, bool fast) {
+    const qn_ce_attrs *attrs = c->attrs;
+    rows_call r;
+    QN_TRY(open_rows(c, -1, &r));
+    QN_TRY(qni_loss_check_targets(c, TARGETS, r.in.cols, attrs->ignore_index));
+    if (fast) qn_parallel_for(c->threads, r.in.rows, argmax_task, &r);
+    for (int64_t i = 0; i < r.in.rows && !fast; i++) {
+        row_results(c)[i] = (double)ref_argmax(c->in[LOGITS], i);
+    }
+    return QN_OK;
+}
+
+static qn_status accuracy_infer(qn_call *c) {
+    QN_TRY(predicted_infer(c));
     qni_describe(c, 0, QN_F32, 0, NULL);
     return QN_OK;
 }
 
-static qn_status accuracy_ref(const qn_call *c) {
+static qn_status accuracy_run(const qn_call *c, bool fast) {
     const qn_ce_attrs *attrs = c->attrs;
-    const qn_tensor *z = c->in[LOGITS];
-    int64_t v = z->shape[1], right = 0;
-    QN_TRY(qni_loss_check_targets(c, TARGETS, v, attrs->ignore_index));
-    for (int64_t i = 0; i < z->shape[0]; i++) {
-        int64_t best = 0, target = qn_tensor_get_int(c->in[TARGETS], i);
-        for (int64_t j = 1; j < v; j++) {
-            if (qn_tensor_get(z, i * v + j) > qn_tensor_get(z, i * v + best)) best = j;
-        }
-        right += target != attrs->ignore_index && best == target;
+    int64_t right = 0;
+    QN_TRY(predict_rows(c, fast));
+    for (int64_t i = 0; i < c->in[LOGITS]->shape[0]; i++) {
+        int64_t target = qn_tensor_get_int(c->in[TARGETS], i);
+        right += target != attrs->ignore_index && (double)target == row_results(c)[i];
     }
     qn_tensor_set(c->out[0], 0, (double)right);
     return QN_OK;
 }
 
-static void accuracy_task(void *ctx, int64_t i) {
-    const rows_call *r = ctx;
-    const qn_call *c = r->c;
-    const qn_ce_attrs *attrs = c->attrs;
-    const qn_tensor *z = c->in[LOGITS];
-    int64_t target = qn_tensor_get_int(c->in[TARGETS], i);
-    row_results(c)[i] = 0.0;
-    if (target == attrs->ignore_index) return;
-    const float *row = qn_row_load(z->data, z->dtype, i * r->in.stride, r->in.cols, row_buffer(c));
-    row_results(c)[i] = qni_argmax_f32(row, r->in.cols) == target ? 1.0 : 0.0;
-}
-
-static qn_status accuracy_cpu(const qn_call *c) {
-    const qn_ce_attrs *attrs = c->attrs;
-    rows_call r;
-    QN_TRY(open_rows(c, -1, &r));
-    QN_TRY(qni_loss_check_targets(c, TARGETS, r.in.cols, attrs->ignore_index));
-    qn_parallel_for(c->threads, r.in.rows, accuracy_task, &r);
-    qn_tensor_set(c->out[0], 0, sum_rows(c));
-    return QN_OK;
-}
-
+static qn_status accuracy_ref(const qn_call *c) { return accuracy_run(c, false); }
+static qn_status accuracy_cpu(const qn_call *c) { return accuracy_run(c, true); }
 static void accuracy_cost(const qn_call *c, qn_cost *cost) { qni_cost(c, cost, 1.0); }
 
 const qn_op qn_op_accuracy = {
@@ -466,10 +476,56 @@ const qn_op qn_op_accuracy = {
     .cost = accuracy_cost,
 };
 
-qn_value *qn_accuracy(qn_tape *t, qn_value *logits, qn_value *targets, int64_t ignore_index) {
+static qn_status confusion_infer(qn_call *c) {
+    QN_TRY(predicted_infer(c));
+    int64_t v = c->in[LOGITS]->shape[1], shape[] = {v, v};
+    qni_describe(c, 0, QN_F32, 2, shape);
+    return QN_OK;
+}
+
+static qn_status confusion_run(const qn_call *c, bool fast) {
+    const qn_ce_attrs *attrs = c->attrs;
+    int64_t v = c->in[LOGITS]->shape[1];
+    float *count = c->out[0]->data;
+    QN_TRY(predict_rows(c, fast));
+    for (int64_t i = 0; i < v * v; i++) count[i] = 0.0f;
+    for (int64_t i = 0; i < c->in[LOGITS]->shape[0]; i++) {
+        int64_t target = qn_tensor_get_int(c->in[TARGETS], i);
+        if (target != attrs->ignore_index) count[target * v + (int64_t)row_results(c)[i]] += 1.0f;
+    }
+    return QN_OK;
+}
+
+static qn_status confusion_ref(const qn_call *c) { return confusion_run(c, false); }
+static qn_status confusion_cpu(const qn_call *c) { return confusion_run(c, true); }
+
+const qn_op qn_op_confusion = {
+    .name = "confusion",
+    .n_in = 2,
+    .n_out = 1,
+    .in_name = {"logits", "targets"},
+    .out_name = {"counts"},
+    .alias = {QN_FRESH},
+    .attr_bytes = sizeof(qn_ce_attrs),
+    .cpu_dtypes = ROW_DTYPES,
+    .infer = confusion_infer,
+    .run = {[QN_REF] = confusion_ref, [QN_CPU] = confusion_cpu},
+    .cost = accuracy_cost,
+};
+
+static qn_value *predicted(qn_tape *t, const qn_op *op, qn_value *logits, qn_value *targets,
+                           int64_t ignore_index) {
     if (!logits || !targets) return NULL;
     qn_value *in[2] = {logits, targets}, *out[1] = {NULL};
     qn_ce_attrs attrs = {.ignore_index = ignore_index};
-    if (qn_tape_emit(t, &qn_op_accuracy, in, out, 0, &attrs, NULL) != QN_OK) return NULL;
+    if (qn_tape_emit(t, op, in, out, 0, &attrs, NULL) != QN_OK) return NULL;
     return out[0];
+}
+
+qn_value *qn_accuracy(qn_tape *t, qn_value *logits, qn_value *targets, int64_t ignore_index) {
+    return predicted(t, &qn_op_accuracy, logits, targets, ignore_index);
+}
+
+qn_value *qn_confusion(qn_tape *t, qn_value *logits, qn_value *targets, int64_t ignore_index) {
+    return predicted(t, &qn_op_confusion, logits, targets, ignore_index);
 }

@@ -26,7 +26,7 @@
     X(swiglu) X(swiglu_bwd) X(rope) X(pool_tokens) X(pool_tokens_bwd)                             \
     X(dropout) X(softmax) X(softmax_bwd)                                                          \
     X(cross_entropy) X(linear_cross_entropy) X(mse)                                               \
-    X(binary_cross_entropy) X(accuracy)                                                           \
+    X(binary_cross_entropy) X(accuracy) X(confusion)                                              \
     X(grad_norm) X(guard) X(adamw) X(sgd)
 /* clang-format on */
 
@@ -201,6 +201,8 @@ qn_value *qn_binary_cross_entropy(qn_tape *t, qn_value *logits, qn_value *target
 /* Number of rows whose arg max (first of equals) is the target; f32 scalar; rows with
  * ignore_index count nowhere. */
 qn_value *qn_accuracy(qn_tape *t, qn_value *logits, qn_value *targets, int64_t ignore_index);
+/* counts[i,j] = number of rows of target i with arg max j; f32 (V,V), exact below 2^24. */
+qn_value *qn_confusion(qn_tape *t, qn_value *logits, qn_value *targets, int64_t ignore_index);
 
 /* ---- op_update.c: over the flat parameter arena ---------------------------------------------- */
 

@@ -16,7 +16,7 @@ typedef struct slot { /* a tensor of the run arena that is not a parameter */
     qn_class cls;
 } slot;
 
-enum { MAX_SLOTS = 10 + QN_MAX_EVAL_METRICS + (2 + QN_MAX_LANES) * QN_MAX_FIELDS };
+enum { MAX_SLOTS = 11 + (2 + QN_MAX_LANES) * QN_MAX_FIELDS };
 
 static qn_tensor field_tensor(const qn_field *f, int n_lead, const int64_t *lead) {
     int64_t shape[QN_MAX_DIMS];
@@ -40,9 +40,9 @@ static int describe_slots(qn_session *s, slot *out) {
         *scalars[i] = qn_tensor_make(NULL, real, 0, NULL);
         out[n++] = (slot){scalars[i], QN_CLASS_INPUT};
     }
-    for (int i = 0; i < s->objective->n_metrics; i++) {
-        s->eval_metric[i] = qn_tensor_make(NULL, QN_F32, 0, NULL);
-        out[n++] = (slot){&s->eval_metric[i], QN_CLASS_INPUT};
+    if (s->objective->n_sums > 0) {
+        s->eval_sums = qn_tensor_make(NULL, QN_F32, QN_SHAPE(s->objective->n_sums));
+        out[n++] = (slot){&s->eval_sums, QN_CLASS_INPUT};
     }
     for (int i = 0; i < s->source->n_fields; i++) {
         const qn_field *f = &s->source->field[i];
@@ -152,7 +152,7 @@ static qn_status record_eval(qn_session *s, qn_tape *t) {
     qn_graph g;
     QN_TRY(qn_graph_create(t, s->params, false, &g));
     g.inv_n = given(t, "inv_n", &s->inv_n);
-    qn_value *field[QN_MAX_FIELDS] = {0}, *loss = NULL, *metric[QN_MAX_EVAL_METRICS] = {0};
+    qn_value *field[QN_MAX_FIELDS] = {0}, *loss = NULL, *sums = NULL;
     for (int i = 0; i < s->source->n_fields; i++) {
         field[i] = given(t, s->source->field[i].name, &s->eval_field[i]);
     }
@@ -162,12 +162,9 @@ static qn_status record_eval(qn_session *s, qn_tape *t) {
     QN_TRY(s->model->forward(s->model->self, &g, &in, &out));
     QN_TRY(s->objective->loss(s->objective->self, &g, &out, target, &loss));
     QN_TRY(store(t, loss, "eval_loss", &s->eval_loss, false));
-    if (s->objective->metrics)
-        QN_TRY(s->objective->metrics(s->objective->self, &g, &out, target, metric));
-    for (int i = 0; i < s->objective->n_metrics; i++) {
-        QN_TRY(store(t, metric[i], s->objective->metric_key[i], &s->eval_metric[i], false));
-    }
-    return QN_OK;
+    if (s->objective->n_sums == 0) return QN_OK;
+    QN_TRY(s->objective->sums(s->objective->self, &g, &out, target, &sums));
+    return store(t, sums, "eval_sums", &s->eval_sums, false);
 }
 
 static qn_status record(qn_session *s, qn_program_kind kind, const char *const *recompute) {

@@ -17,7 +17,7 @@
 typedef struct lane { /* all addresses are the host's */
     qn_tensor field[QN_MAX_FIELDS], eval_field[QN_MAX_FIELDS];
     qn_tensor rng; /* (accumulate, 2), one row for all where the run arena is seen itself */
-    qn_tensor inv_n, lr, loss, norm, guard, eval_loss, eval_metric[QN_MAX_EVAL_METRICS];
+    qn_tensor inv_n, lr, loss, norm, guard, eval_loss, eval_sums;
     void *uploaded, *done; /* events */
     int64_t step, labels;
     double rate;
@@ -56,8 +56,7 @@ static size_t place_lane(const qn_session *s, lane *l, char *base) {
     l->norm = copy_of(&s->norm, base, &at);
     l->guard = copy_of(&s->guard, base, &at);
     l->eval_loss = copy_of(&s->eval_loss, base, &at);
-    for (int i = 0; i < s->objective->n_metrics; i++)
-        l->eval_metric[i] = copy_of(&s->eval_metric[i], base, &at);
+    if (s->objective->n_sums > 0) l->eval_sums = copy_of(&s->eval_sums, base, &at);
     return at;
 }
 
@@ -65,7 +64,6 @@ static size_t place_lane(const qn_session *s, lane *l, char *base) {
 static void alias_lane(const qn_session *s, lane *l) {
     memcpy(l->field, s->lane_field[0], sizeof l->field);
     memcpy(l->eval_field, s->eval_field, sizeof l->eval_field);
-    memcpy(l->eval_metric, s->eval_metric, sizeof l->eval_metric);
     l->rng = s->rng;
     l->inv_n = s->inv_n;
     l->lr = qn_tensor_make(s->hyper.data, QN_F64, 0, NULL);
@@ -73,6 +71,7 @@ static void alias_lane(const qn_session *s, lane *l) {
     l->norm = s->norm;
     l->guard = s->guard;
     l->eval_loss = s->eval_loss;
+    l->eval_sums = s->eval_sums;
 }
 
 size_t qni_lanes_bytes(const qn_session *s) {
@@ -254,7 +253,7 @@ qn_status qn_session_discard(qn_session *s) {
 /* ---- evaluation ------------------------------------------------------------------------------ */
 
 typedef struct eval_sums {
-    double loss, metric[QN_MAX_EVAL_METRICS];
+    double loss, *more; /* what the objective reports from */
 } eval_sums;
 
 static qn_status submit_eval(const qn_session *s, const lane *l) {
@@ -262,16 +261,15 @@ static qn_status submit_eval(const qn_session *s, const lane *l) {
         QN_TRY(to_device(s, &s->eval_field[i], &l->eval_field[i]));
     QN_TRY(qn_program_replay(s->program[QN_EVAL]));
     QN_TRY(to_host(s, &l->eval_loss, &s->eval_loss));
-    for (int i = 0; i < s->objective->n_metrics; i++)
-        QN_TRY(to_host(s, &l->eval_metric[i], &s->eval_metric[i]));
+    if (s->objective->n_sums > 0) QN_TRY(to_host(s, &l->eval_sums, &s->eval_sums));
     return s->lanes->row->event_record(l->done, NULL);
 }
 
 static qn_status collect_eval(const qn_session *s, const lane *l, eval_sums *sums) {
     QN_TRY(s->lanes->row->event_synchronize(l->done));
     sums->loss += qn_tensor_get(&l->eval_loss, 0);
-    for (int i = 0; i < s->objective->n_metrics; i++)
-        sums->metric[i] += qn_tensor_get(&l->eval_metric[i], 0);
+    for (int64_t i = 0; i < s->objective->n_sums; i++)
+        sums->more[i] += qn_tensor_get(&l->eval_sums, i);
     return QN_OK;
 }
 
@@ -293,23 +291,36 @@ static qn_status sum_batches(qn_session *s, qn_split split, int64_t n, eval_sums
     return QN_OK;
 }
 
-qn_status qn_session_evaluate(qn_session *s, qn_split split, int64_t batches, qn_record *r) {
+static qn_status evaluate(qn_session *s, qn_split split, int64_t batches, eval_sums *sums,
+                          qn_record *r) {
+    const qn_objective *o = s->objective;
     int64_t size = s->o.eval_batch_size, n = (s->source->n[split] + size - 1) / size, labels = 0;
     if (batches > 0 && batches < n) n = batches;
-    eval_sums sums = {0};
-    double start = qn_clock();
     lane *first = &s->lanes->lane[0];
     qn_tensor_set(&first->inv_n, 0, 1.0);
     QN_TRY(to_device(s, &s->inv_n, &first->inv_n));
-    QN_TRY(sum_batches(s, split, n, &sums, &labels));
+    QN_TRY(sum_batches(s, split, n, sums, &labels));
     if (labels == 0) return qn_fail(QN_ERR_DATA, "evaluation: the split has no target that counts");
-    double loss = sums.loss / (double)labels;
+    double loss = sums->loss / (double)labels;
     qn_record_add(r, "eval/loss", loss);
-    if (s->objective->perplexity) qn_record_add(r, "eval/perplexity", exp(loss));
-    for (int i = 0; i < s->objective->n_metrics; i++)
-        qn_record_add(r, s->objective->metric_key[i], sums.metric[i] / (double)labels);
-    qn_record_add(r, "eval/runtime", qn_clock() - start);
+    if (o->perplexity) qn_record_add(r, "eval/perplexity", exp(loss));
+    if (o->n_sums > 0) o->report(o->self, sums->more, labels, r);
     return QN_OK;
+}
+
+qn_status qn_session_evaluate(qn_session *s, qn_split split, int64_t batches, qn_record *r) {
+    double start = qn_clock();
+    eval_sums sums = {0};
+    size_t bytes = (size_t)s->objective->n_sums * sizeof *sums.more;
+    if (bytes > 0) {
+        sums.more = qn_alloc(bytes, "sums of an evaluation");
+        if (!sums.more) return QN_ERR_OOM;
+        memset(sums.more, 0, bytes);
+    }
+    qn_status status = evaluate(s, split, batches, &sums, r);
+    qn_free(sums.more);
+    if (status == QN_OK) qn_record_add(r, "eval/runtime", qn_clock() - start);
+    return status;
 }
 
 /* ---- the best weights ------------------------------------------------------------------------ */

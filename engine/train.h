@@ -110,17 +110,16 @@ typedef struct qn_model {
     int64_t max_positions;  /* 0 = unbounded */
 } qn_model;
 
-enum { QN_MAX_EVAL_METRICS = 4 };
 typedef struct qn_objective { /* records the loss from what the model gives */
     const void *self;
     qn_status (*loss)(const void *self, qn_graph *g, const qn_output *out, qn_value *target,
                       qn_value **loss);
-    /* Further sums over the batch for evaluation, each divided by the number of targets by the
-     * host. */
-    int n_metrics;
-    const char *metric_key[QN_MAX_EVAL_METRICS]; /* "eval/accuracy" */
-    qn_status (*metrics)(const void *self, qn_graph *g, const qn_output *out, qn_value *target,
-                         qn_value **metric);
+    /* For evaluation: a vector of n_sums f32 sums over a batch, and what the host reports from
+     * their totals over a split (labels: the targets that count). */
+    int64_t n_sums;
+    qn_status (*sums)(const void *self, qn_graph *g, const qn_output *out, qn_value *target,
+                      qn_value **vector);
+    void (*report)(const void *self, const double *sums, int64_t labels, qn_record *r);
     bool perplexity; /* also report eval/perplexity = exp(eval/loss) */
 } qn_objective;
 
@@ -208,7 +207,7 @@ typedef struct qn_session {
     int64_t staging_bytes; /* host memory of a separate device's lanes, else 0 */
     int recomputed;        /* scopes the planner chose, with recompute_auto */
     /* step values and batch buffers in the run arena */
-    qn_tensor rng, inv_n, loss, norm, hyper, guard, eval_loss, eval_metric[QN_MAX_EVAL_METRICS];
+    qn_tensor rng, inv_n, loss, norm, hyper, guard, eval_loss, eval_sums;
     qn_tensor field[QN_MAX_FIELDS], eval_field[QN_MAX_FIELDS];
     qn_tensor lane_field[QN_MAX_LANES][QN_MAX_FIELDS]; /* (accumulate, batch...) */
     /* The same on the host, for the step that is submitted next. */

@@ -217,9 +217,11 @@ qn_status qn_model_create(const qn_model_config *c, qn_model *out) QN_CHECKED; /
 
 typedef struct qn_objective_config {
     double label_smoothing;
-    int64_t chunk; /* rows of logits held at once; 0 = chosen by shape */
+    int64_t chunk;   /* rows of logits held at once; 0 = chosen by shape */
+    int64_t classes; /* classify: 0 = unknown, evaluation then reports the accuracy alone */
 } qn_objective_config;
-/* objective.c. "lm" (the target token, fused linear + cross-entropy) and "classify" (one class):
+/* objective.c. Evaluation of "classify" reports eval/accuracy, and for up to 256 classes
+ * eval/f1_macro and eval/mcc. "lm" (the target token, fused linear + cross-entropy) and "classify" (one class):
  * targets i32, of samples or tokens, QN_IGNORE_INDEX counts nowhere. "multi_label" (each class for
  * itself) and "regress" (squared error): targets f32 like the outputs, every number counts as one
  * in 1/N, a row whose first is NaN counts nowhere. */

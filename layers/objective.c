@@ -1,7 +1,10 @@
 /* objective.c — what a model is trained for: the loss recorded from its output. */
 #include "layers/layers.h"
 
+#include <math.h>
 #include <string.h>
+
+enum { MOST_CLASSES = 256 }; /* of which each pair is counted in evaluation */
 
 static qn_value *rows(qn_tape *t, qn_value *x) { /* (..., C) as (N, C) */
     if (!x || x->t.ndim == 2) return x;
@@ -38,11 +41,52 @@ static qn_status cross_entropy(const void *self, qn_graph *g, const qn_output *o
 }
 
 static qn_status accuracy(const void *self, qn_graph *g, const qn_output *out, qn_value *target,
-                          qn_value **metric) {
+                          qn_value **vector) {
     (void)self;
-    metric[0] =
+    qn_value *count =
         qn_accuracy(g->tape, rows(g->tape, out->logits), flat(g->tape, target), QN_IGNORE_INDEX);
+    *vector = flat(g->tape, count);
     return qn_tape_status(g->tape);
+}
+
+static void report_accuracy(const void *self, const double *sums, int64_t labels, qn_record *r) {
+    (void)self;
+    qn_record_add(r, "eval/accuracy", sums[0] / (double)labels);
+}
+
+static qn_status confusion(const void *self, qn_graph *g, const qn_output *out, qn_value *target,
+                           qn_value **vector) {
+    (void)self;
+    qn_value *counts =
+        qn_confusion(g->tape, rows(g->tape, out->logits), flat(g->tape, target), QN_IGNORE_INDEX);
+    *vector = flat(g->tape, counts);
+    return qn_tape_status(g->tape);
+}
+
+/* As scikit-learn defines them: the mean of F1 over the classes that occur as target or prediction;
+ * Matthews' correlation in Gorodkin's form for many classes, 0 where it is undefined. */
+static void report_confusion(const void *self, const double *sums, int64_t labels, qn_record *r) {
+    const qn_objective_config *c = self;
+    int64_t n = c->classes, present = 0;
+    double right = 0, f1 = 0, both = 0, targets = 0, predictions = 0, total = (double)labels;
+    for (int64_t i = 0; i < n; i++) {
+        double actual = 0, predicted = 0, hit = sums[i * n + i];
+        for (int64_t j = 0; j < n; j++) {
+            actual += sums[i * n + j];
+            predicted += sums[j * n + i];
+        }
+        right += hit;
+        both += actual * predicted;
+        targets += actual * actual;
+        predictions += predicted * predicted;
+        if (actual + predicted == 0) continue;
+        f1 += 2 * hit / (actual + predicted);
+        present++;
+    }
+    double spread = sqrt((total * total - targets) * (total * total - predictions));
+    qn_record_add(r, "eval/accuracy", right / total);
+    qn_record_add(r, "eval/f1_macro", f1 / (double)present);
+    qn_record_add(r, "eval/mcc", spread > 0 ? (right * total - both) / spread : 0.0);
 }
 
 /* One target a row or several: (N) as (N, 1). */
@@ -69,11 +113,12 @@ qn_status qn_objective_create(const char *type, const qn_objective_config *c, qn
     if (strcmp(type, "lm") == 0) {
         *out = (qn_objective){.self = c, .loss = cross_entropy, .perplexity = true};
     } else if (strcmp(type, "classify") == 0) {
+        bool table = c->classes > 0 && c->classes <= MOST_CLASSES;
         *out = (qn_objective){.self = c,
                               .loss = cross_entropy,
-                              .n_metrics = 1,
-                              .metric_key = {"eval/accuracy"},
-                              .metrics = accuracy};
+                              .n_sums = table ? c->classes * c->classes : 1,
+                              .sums = table ? confusion : accuracy,
+                              .report = table ? report_confusion : report_accuracy};
     } else if (strcmp(type, "regress") == 0) {
         *out = (qn_objective){.self = c, .loss = squared_error};
     } else if (strcmp(type, "multi_label") == 0) {

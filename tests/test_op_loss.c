@@ -110,13 +110,15 @@ static void pointwise_losses(void **state) {
     }
 }
 
-static void accuracy(void **state) {
+static void predictions(void **state) {
     (void)state;
     for (int i = 0; i < 6; i++) {
         qn_ce_attrs attrs = {.ignore_index = -100};
         qn_case c = {.name = "accuracy", .op = &qn_op_accuracy, .attrs = &attrs};
         c.in[0] = matrix(shapes[i][0], shapes[i][1], i % 2);
         c.in[1] = targets(shapes[i][0], shapes[i][1]);
+        qn_check_case(&c);
+        c.op = &qn_op_confusion;
         qn_check_case(&c);
     }
 }
@@ -288,7 +290,7 @@ int main(void) {
         cmocka_unit_test(cross_entropy),
         cmocka_unit_test(linear_cross_entropy),
         cmocka_unit_test(pointwise_losses),
-        cmocka_unit_test(accuracy),
+        cmocka_unit_test(predictions),
         cmocka_unit_test(extreme_logits),
         cmocka_unit_test(targets_out_of_range),
         cmocka_unit_test(padding_of_mse),

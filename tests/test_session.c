@@ -33,7 +33,7 @@ static void check_places(const qn_session *s) {
                                 &p->best,    &s->rng,    &s->inv_n,    &s->loss,      &s->norm,
                                 &s->hyper,   &s->guard,  &s->eval_loss};
     int n = 13;
-    for (int i = 0; i < s->objective->n_metrics; i++) all[n++] = &s->eval_metric[i];
+    if (s->objective->n_sums > 0) all[n++] = &s->eval_sums;
     for (int i = 0; i < s->source->n_fields; i++) {
         all[n++] = &s->field[i];
         all[n++] = &s->staging[i];
