@@ -247,9 +247,9 @@ static size_t record_scratch(const qn_call *c) {
 
 static size_t row_scratch(const qn_call *c) { return sizeof(double) * (size_t)c->in[0]->shape[0]; }
 
-/* ---- mse: a warp a row ----------------------------------------------------------------------- */
+/* ---- mse, binary_cross_entropy: a warp a row ------------------------------------------------- */
 
-struct mse_args {
+struct pointwise_args {
     int64_t n, width, y_stride, target_stride, dy_stride;
     const void *y, *target, *inv_n;
     void *dy;
@@ -257,7 +257,26 @@ struct mse_args {
     double *loss;
 };
 
-template <typename T> __global__ void __launch_bounds__(QN_ROW_THREADS) k_mse(mse_args a) {
+/* Loss and slope of one number; f64, as the reference has them. */
+struct square {
+    QN_DEV_MEMBER static double loss(double y, double t, double *slope) {
+        double e = y - t;
+        *slope = 2.0 * e;
+        return e * e;
+    }
+};
+/* A target that is no probability makes the loss NaN, and the guard refuses the step. */
+struct binary {
+    QN_DEV_MEMBER static double loss(double z, double t, double *slope) {
+        double e = exp(-fabs(z)), one = 1.0 / (1.0 + e);
+        if (t < 0.0 || t > 1.0) t = NAN;
+        *slope = (z < 0 ? e * one : one) - t;
+        return fmax(z, 0.0) - t * z + log1p(e);
+    }
+};
+
+template <typename T, typename F>
+__global__ void __launch_bounds__(QN_ROW_THREADS) k_pointwise(pointwise_args a) {
     const int lane = threadIdx.x % QN_WARP;
     const int64_t row = ((int64_t)blockIdx.x * QN_ROW_THREADS + threadIdx.x) / QN_WARP;
     if (row >= a.n) return;
@@ -273,11 +292,11 @@ template <typename T> __global__ void __launch_bounds__(QN_ROW_THREADS) k_mse(ms
         }
         if (j0 == 0) padding = isnan(__shfl_sync(0xFFFFFFFFu, t, 0));
         if (j >= a.width) continue;
-        float e = padding ? 0.0f : to_f32(y[j]) - t;
-        sum += (double)e * (double)e;
+        double slope = 0.0;
+        if (!padding) sum += F::loss((double)to_f32(y[j]), (double)t, &slope);
         if (!a.dy) continue;
         T *dy = (T *)a.dy + row * a.dy_stride + j;
-        float g = (float)(2.0 * inv_n * (double)e);
+        float g = (float)(inv_n * slope);
         *dy = from_f32<T>(a.adds ? g + to_f32(*dy) : g);
     }
 #pragma unroll
@@ -285,14 +304,16 @@ template <typename T> __global__ void __launch_bounds__(QN_ROW_THREADS) k_mse(ms
     if (lane == 0) a.loss[row] = sum;
 }
 
-static qn_status run_mse(const qn_call *c) {
+template <typename F> static qn_status run_pointwise(const qn_call *c) {
     const qn_tensor *y = c->in[0], *t = c->in[1], *inv_n = c->in[2], *loss = c->out[0];
     const qn_tensor *dy = c->out[1];
-    mse_args a = {y->shape[0], y->shape[1]};
+    pointwise_args a = {y->shape[0], y->shape[1]};
     QN_TRY(require_rows(c, y, &a.y_stride));
     QN_TRY(require_rows(c, t, &a.target_stride));
     if (dy) {
-        if (dy->dtype != y->dtype) return qn_fail(QN_ERR_DTYPE, "mse: dy has another dtype than y");
+        if (dy->dtype != y->dtype) {
+            return qn_fail(QN_ERR_DTYPE, "%s: the gradient has another dtype", c->op->name);
+        }
         QN_TRY(require_rows(c, dy, &a.dy_stride));
         a.dy = dy->data;
         a.adds = c->accumulate >> 1 & 1u;
@@ -305,9 +326,9 @@ static qn_status run_mse(const qn_call *c) {
     a.loss = (double *)c->scratch;
     unsigned blocks = (unsigned)div_up(a.n, QN_ROW_THREADS / QN_WARP);
     if (blocks > 0 && y->dtype == QN_F32) {
-        k_mse<float><<<blocks, QN_ROW_THREADS, 0, stream_of(c)>>>(a);
+        k_pointwise<float, F><<<blocks, QN_ROW_THREADS, 0, stream_of(c)>>>(a);
     } else if (blocks > 0) {
-        k_mse<bf16><<<blocks, QN_ROW_THREADS, 0, stream_of(c)>>>(a);
+        k_pointwise<bf16, F><<<blocks, QN_ROW_THREADS, 0, stream_of(c)>>>(a);
     }
     plain_term rows = {a.loss};
     if (loss->dtype == QN_F64) {
@@ -373,7 +394,8 @@ static qn_status run_accuracy(const qn_call *c) {
 
 extern "C" const qn_cuda_body qn_cuda_loss[] = {
     {"cross_entropy", QN_REAL_DTYPES, run_cross_entropy, record_scratch},
-    {"mse", QN_REAL_DTYPES, run_mse, row_scratch},
+    {"mse", QN_REAL_DTYPES, run_pointwise<square>, row_scratch},
+    {"binary_cross_entropy", QN_REAL_DTYPES, run_pointwise<binary>, row_scratch},
     {"accuracy", QN_REAL_DTYPES, run_accuracy, row_scratch},
     {NULL},
 };
