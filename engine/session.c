@@ -79,6 +79,11 @@ static qn_status layout_run(qn_session *s) {
         slots[i].t->data = at;
         at += (int64_t)qni_padded(qn_tensor_bytes(slots[i].t));
     }
+    if (s->objective->n_sums > 0) {
+        size_t bytes = (size_t)s->objective->n_sums * sizeof *s->eval_totals;
+        s->eval_totals = qn_setup_alloc(s->params->setup, bytes);
+        if (!s->eval_totals) return QN_ERR_OOM;
+    }
     QN_TRY(qni_lanes_create(s));
     return qn_session_allow_updates(s);
 }

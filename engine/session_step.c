@@ -252,10 +252,6 @@ qn_status qn_session_discard(qn_session *s) {
 
 /* ---- evaluation ------------------------------------------------------------------------------ */
 
-typedef struct eval_sums {
-    double loss, *more; /* what the objective reports from */
-} eval_sums;
-
 static qn_status submit_eval(const qn_session *s, const lane *l) {
     for (int i = 0; i < s->source->n_fields; i++)
         QN_TRY(to_device(s, &s->eval_field[i], &l->eval_field[i]));
@@ -265,21 +261,21 @@ static qn_status submit_eval(const qn_session *s, const lane *l) {
     return s->lanes->row->event_record(l->done, NULL);
 }
 
-static qn_status collect_eval(const qn_session *s, const lane *l, eval_sums *sums) {
+static qn_status collect_eval(const qn_session *s, const lane *l, double *loss) {
     QN_TRY(s->lanes->row->event_synchronize(l->done));
-    sums->loss += qn_tensor_get(&l->eval_loss, 0);
+    *loss += qn_tensor_get(&l->eval_loss, 0);
     for (int64_t i = 0; i < s->objective->n_sums; i++)
-        sums->more[i] += qn_tensor_get(&l->eval_sums, i);
+        s->eval_totals[i] += qn_tensor_get(&l->eval_sums, i);
     return QN_OK;
 }
 
 /* Batch b goes through lane b mod n_lanes, after the batch before it there has been added up. */
-static qn_status sum_batches(qn_session *s, qn_split split, int64_t n, eval_sums *sums,
+static qn_status sum_batches(qn_session *s, qn_split split, int64_t n, double *loss,
                              int64_t *labels) {
     int64_t size = s->o.eval_batch_size;
     for (int64_t b = 0; b < n + s->n_lanes; b++) {
         const lane *l = &s->lanes->lane[b % s->n_lanes];
-        if (b >= s->n_lanes) QN_TRY(collect_eval(s, l, sums));
+        if (b >= s->n_lanes) QN_TRY(collect_eval(s, l, loss));
         if (b >= n) continue;
         void *dst[QN_MAX_FIELDS];
         int64_t count = 0;
@@ -291,36 +287,23 @@ static qn_status sum_batches(qn_session *s, qn_split split, int64_t n, eval_sums
     return QN_OK;
 }
 
-static qn_status evaluate(qn_session *s, qn_split split, int64_t batches, eval_sums *sums,
-                          qn_record *r) {
+qn_status qn_session_evaluate(qn_session *s, qn_split split, int64_t batches, qn_record *r) {
     const qn_objective *o = s->objective;
     int64_t size = s->o.eval_batch_size, n = (s->source->n[split] + size - 1) / size, labels = 0;
     if (batches > 0 && batches < n) n = batches;
+    double loss = 0, start = qn_clock();
+    for (int64_t i = 0; i < o->n_sums; i++) s->eval_totals[i] = 0;
     lane *first = &s->lanes->lane[0];
     qn_tensor_set(&first->inv_n, 0, 1.0);
     QN_TRY(to_device(s, &s->inv_n, &first->inv_n));
-    QN_TRY(sum_batches(s, split, n, sums, &labels));
+    QN_TRY(sum_batches(s, split, n, &loss, &labels));
     if (labels == 0) return qn_fail(QN_ERR_DATA, "evaluation: the split has no target that counts");
-    double loss = sums->loss / (double)labels;
+    loss /= (double)labels;
     qn_record_add(r, "eval/loss", loss);
     if (o->perplexity) qn_record_add(r, "eval/perplexity", exp(loss));
-    if (o->n_sums > 0) o->report(o->self, sums->more, labels, r);
+    if (o->n_sums > 0) o->report(o->self, s->eval_totals, labels, r);
+    qn_record_add(r, "eval/runtime", qn_clock() - start);
     return QN_OK;
-}
-
-qn_status qn_session_evaluate(qn_session *s, qn_split split, int64_t batches, qn_record *r) {
-    double start = qn_clock();
-    eval_sums sums = {0};
-    size_t bytes = (size_t)s->objective->n_sums * sizeof *sums.more;
-    if (bytes > 0) {
-        sums.more = qn_alloc(bytes, "sums of an evaluation");
-        if (!sums.more) return QN_ERR_OOM;
-        memset(sums.more, 0, bytes);
-    }
-    qn_status status = evaluate(s, split, batches, &sums, r);
-    qn_free(sums.more);
-    if (status == QN_OK) qn_record_add(r, "eval/runtime", qn_clock() - start);
-    return status;
 }
 
 /* ---- the best weights ------------------------------------------------------------------------ */

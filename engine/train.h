@@ -208,6 +208,7 @@ typedef struct qn_session {
     int recomputed;        /* scopes the planner chose, with recompute_auto */
     /* step values and batch buffers in the run arena */
     qn_tensor rng, inv_n, loss, norm, hyper, guard, eval_loss, eval_sums;
+    double *eval_totals; /* of eval_sums over the batches of an evaluation; the host's */
     qn_tensor field[QN_MAX_FIELDS], eval_field[QN_MAX_FIELDS];
     qn_tensor lane_field[QN_MAX_LANES][QN_MAX_FIELDS]; /* (accumulate, batch...) */
     /* The same on the host, for the step that is submitted next. */

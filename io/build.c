@@ -294,7 +294,8 @@ qn_status qn_build_model(qn_build *b, const qn_config *c) {
     QN_TRY(qn_model_create(&b->model_config, &b->model));
     b->objective_config =
         (qn_objective_config){.label_smoothing = qn_config_number(c, "train.label_smoothing"),
-                              .chunk = qn_config_int(c, "train.loss_chunk")};
+                              .chunk = qn_config_int(c, "train.loss_chunk"),
+                              .classes = b->model_config.classes};
     QN_TRY(
         qn_objective_create(qn_config_string(c, "objective"), &b->objective_config, &b->objective));
     QN_TRY(optimizer_config(b, c));

@@ -1,4 +1,4 @@
-/* loss.cu — cross-entropy, mean squared error, accuracy.
+/* loss.cu — cross-entropy (softmax and binary), mean squared error, accuracy, confusion.
  *
  * Cross-entropy: a warp holds a row of up to 4 x 32 vectors (1024 bf16), a block of 512 threads one
  * of up to 13 x 512 (53,248 bf16, 26,624 f32), packed as stored; so logits are read once and the
@@ -341,19 +341,27 @@ template <typename F> static qn_status run_pointwise(const qn_call *c) {
     return launched(c);
 }
 
-/* ---- accuracy: a warp a row ------------------------------------------------------------------ */
+/* ---- accuracy, confusion: a warp a row ------------------------------------------------------- */
+
+struct predicted_args {
+    const void *logits;
+    int64_t stride, n, width, ignore_index;
+    const int32_t *targets;
+    double *right;    /* accuracy: 1 or 0 a row */
+    uint32_t *counts; /* confusion: whole numbers, so the order of addition does not matter */
+};
 
 template <typename T>
-__global__ void __launch_bounds__(QN_ROW_THREADS)
-    k_accuracy(const T *logits, int64_t stride, const int32_t *targets, int64_t n, int64_t width,
-               int64_t ignore_index, double *right) {
+__global__ void __launch_bounds__(QN_ROW_THREADS) k_predicted(predicted_args a) {
+    const int64_t width = a.width;
+    const T *logits = (const T *)a.logits;
     const int lane = threadIdx.x % QN_WARP;
     const int64_t row = ((int64_t)blockIdx.x * QN_ROW_THREADS + threadIdx.x) / QN_WARP;
-    if (row >= n) return;
+    if (row >= a.n) return;
     float best = -INFINITY;
     int64_t at = width;
     for (int64_t j = lane; j < width; j += QN_WARP) {
-        float z = to_f32(logits[row * stride + j]);
+        float z = to_f32(logits[row * a.stride + j]);
         if (z > best || at == width) {
             best = z;
             at = j;
@@ -368,27 +376,57 @@ __global__ void __launch_bounds__(QN_ROW_THREADS)
             at = j;
         }
     }
-    int64_t target = targets[row];
-    if (lane == 0) right[row] = target != ignore_index && at == target ? 1.0 : 0.0;
+    if (lane != 0) return;
+    int64_t target = a.targets[row];
+    bool counts = target != a.ignore_index && target >= 0 && target < width;
+    if (a.right) a.right[row] = counts && at == target ? 1.0 : 0.0;
+    if (a.counts && counts) atomicAdd(&a.counts[target * width + at], 1u);
+}
+
+__global__ void __launch_bounds__(QN_ROW_THREADS) k_count_clear(uint32_t *x, int64_t n) {
+    int64_t i = (int64_t)blockIdx.x * QN_ROW_THREADS + threadIdx.x;
+    if (i < n) x[i] = 0;
+}
+
+/* In place: the bits of a whole number become those of the same f32. */
+__global__ void __launch_bounds__(QN_ROW_THREADS) k_count_to_f32(uint32_t *x, int64_t n) {
+    int64_t i = (int64_t)blockIdx.x * QN_ROW_THREADS + threadIdx.x;
+    if (i < n) ((float *)x)[i] = (float)x[i];
+}
+
+static qn_status predict(const qn_call *c, double *right, uint32_t *counts) {
+    const qn_tensor *z = c->in[0];
+    predicted_args a = {z->data, 0, z->shape[0], z->shape[1]};
+    QN_TRY(require_rows(c, z, &a.stride));
+    a.ignore_index = ((const qn_ce_attrs *)c->attrs)->ignore_index;
+    a.targets = (const int32_t *)c->in[1]->data;
+    a.right = right;
+    a.counts = counts;
+    unsigned blocks = (unsigned)div_up(a.n, QN_ROW_THREADS / QN_WARP);
+    if (blocks > 0 && z->dtype == QN_F32) {
+        k_predicted<float><<<blocks, QN_ROW_THREADS, 0, stream_of(c)>>>(a);
+    } else if (blocks > 0) {
+        k_predicted<bf16><<<blocks, QN_ROW_THREADS, 0, stream_of(c)>>>(a);
+    }
+    return launched(c);
 }
 
 static qn_status run_accuracy(const qn_call *c) {
-    const qn_tensor *z = c->in[0];
-    int64_t stride = 0, n = z->shape[0], width = z->shape[1];
-    QN_TRY(require_rows(c, z, &stride));
-    int64_t ignore = ((const qn_ce_attrs *)c->attrs)->ignore_index;
-    const int32_t *targets = (const int32_t *)c->in[1]->data;
     double *right = (double *)c->scratch;
-    unsigned blocks = (unsigned)div_up(n, QN_ROW_THREADS / QN_WARP);
-    if (blocks > 0 && z->dtype == QN_F32) {
-        k_accuracy<<<blocks, QN_ROW_THREADS, 0, stream_of(c)>>>((const float *)z->data, stride,
-                                                                targets, n, width, ignore, right);
-    } else if (blocks > 0) {
-        k_accuracy<<<blocks, QN_ROW_THREADS, 0, stream_of(c)>>>((const bf16 *)z->data, stride,
-                                                                targets, n, width, ignore, right);
-    }
-    k_sum_terms<<<1, SUM_THREADS, 0, stream_of(c)>>>(plain_term{right}, n, NULL, false,
-                                                     (float *)c->out[0]->data);
+    QN_TRY(predict(c, right, NULL));
+    k_sum_terms<<<1, SUM_THREADS, 0, stream_of(c)>>>(plain_term{right}, c->in[0]->shape[0], NULL,
+                                                     false, (float *)c->out[0]->data);
+    return launched(c);
+}
+
+static qn_status run_confusion(const qn_call *c) {
+    uint32_t *counts = (uint32_t *)c->out[0]->data;
+    int64_t n = c->in[0]->shape[1] * c->in[0]->shape[1];
+    if (n == 0) return QN_OK;
+    unsigned blocks = (unsigned)div_up(n, QN_ROW_THREADS);
+    k_count_clear<<<blocks, QN_ROW_THREADS, 0, stream_of(c)>>>(counts, n);
+    QN_TRY(predict(c, NULL, counts));
+    k_count_to_f32<<<blocks, QN_ROW_THREADS, 0, stream_of(c)>>>(counts, n);
     return launched(c);
 }
 
@@ -397,5 +435,6 @@ extern "C" const qn_cuda_body qn_cuda_loss[] = {
     {"mse", QN_REAL_DTYPES, run_pointwise<square>, row_scratch},
     {"binary_cross_entropy", QN_REAL_DTYPES, run_pointwise<binary>, row_scratch},
     {"accuracy", QN_REAL_DTYPES, run_accuracy, row_scratch},
+    {"confusion", QN_REAL_DTYPES, run_confusion},
     {NULL},
 };

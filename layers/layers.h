@@ -220,11 +220,11 @@ typedef struct qn_objective_config {
     int64_t chunk;   /* rows of logits held at once; 0 = chosen by shape */
     int64_t classes; /* classify: 0 = unknown, evaluation then reports the accuracy alone */
 } qn_objective_config;
-/* objective.c. Evaluation of "classify" reports eval/accuracy, and for up to 256 classes
- * eval/f1_macro and eval/mcc. "lm" (the target token, fused linear + cross-entropy) and "classify" (one class):
+/* objective.c. "lm" (the target token, fused linear + cross-entropy) and "classify" (one class):
  * targets i32, of samples or tokens, QN_IGNORE_INDEX counts nowhere. "multi_label" (each class for
  * itself) and "regress" (squared error): targets f32 like the outputs, every number counts as one
- * in 1/N, a row whose first is NaN counts nowhere. */
+ * in 1/N, a row whose first is NaN counts nowhere. Evaluation of "classify" reports eval/accuracy,
+ * and of up to 256 classes eval/f1_macro and eval/mcc. */
 qn_status qn_objective_create(const char *type, const qn_objective_config *c,
                               qn_objective *out) QN_CHECKED;
 
