@@ -148,10 +148,8 @@ qn_status qn_build_shapes(qn_build *b, const qn_config *c) {
     }
     int64_t block = qn_config_int(c, "data.block_size");
     qn_source *s = &b->source;
-    *s = (qn_source){
-        .n_fields = 2, .classes = classes, .n = {[QN_SPLIT_TRAIN] = 1, [QN_SPLIT_VAL] = 1}};
-    s->field[0] = (qn_field){.name = "tokens", .dtype = QN_I32, .ndim = 1, .shape = {block}};
-    s->field[1] = (qn_field){.name = "targets", .dtype = QN_I32, .ndim = 1, .shape = {block}};
+    *s = (qn_source){.classes = classes, .n = {[QN_SPLIT_TRAIN] = 1, [QN_SPLIT_VAL] = 1}};
+    qni_build_head_fields(c, block, s);
     take_shape(b);
     return QN_OK;
 }
@@ -161,14 +159,7 @@ qn_status qn_build_shapes(qn_build *b, const qn_config *c) {
 static qn_status model_config(qn_build *b, const qn_config *c) {
     qn_model_config *m = &b->model_config;
     m->type = qn_config_string(c, "model.type");
-    m->vocab_size = qn_config_int(c, "model.vocab_size");
-    if (m->vocab_size > 0 && m->vocab_size < b->classes) {
-        return qn_fail(QN_ERR_CONFIG,
-                       "model.vocab_size: the data has %lld %s, expected at least that, found %lld",
-                       (long long)b->classes, strcmp(m->type, "mlp") ? "tokens" : "classes",
-                       (long long)m->vocab_size);
-    }
-    if (m->vocab_size == 0) m->vocab_size = b->classes;
+    QN_TRY(qni_build_head(b, c));
     m->hidden_size = qn_config_int(c, "model.hidden_size");
     m->num_hidden_layers = qn_config_int(c, "model.num_hidden_layers");
     m->num_attention_heads = qn_config_int(c, "model.num_attention_heads");
@@ -210,7 +201,6 @@ static qn_status model_config(qn_build *b, const qn_config *c) {
         m->hidden_sizes[i] = qn_config_int(c, element_key(key, "model.hidden_sizes", i, ""));
     }
     m->features = b->features;
-    m->classes = m->vocab_size;
     return QN_OK;
 }
 
@@ -295,7 +285,7 @@ qn_status qn_build_model(qn_build *b, const qn_config *c) {
     b->objective_config =
         (qn_objective_config){.label_smoothing = qn_config_number(c, "train.label_smoothing"),
                               .chunk = qn_config_int(c, "train.loss_chunk"),
-                              .classes = b->model_config.classes};
+                              .classes = b->model_config.classes + b->model_config.num_labels};
     QN_TRY(
         qn_objective_create(qn_config_string(c, "objective"), &b->objective_config, &b->objective));
     QN_TRY(optimizer_config(b, c));

@@ -85,21 +85,36 @@ static qn_status fill_run(qn_config *c, const char *working_dir) {
     return status;
 }
 
+static const char *usual_objective(const qn_config *c) {
+    const char *head = qn_config_string(c, "model.head");
+    if (strcmp(head, "lm") == 0 || strcmp(head, "masked_lm") == 0) return "lm";
+    if (strcmp(head, "embedding") == 0 || qn_config_int(c, "model.num_labels") == 1)
+        return "regress";
+    return "classify";
+}
+
+int64_t qni_position_offset(const qn_config *c) {
+    return set(c, "model.pad_token_id") ? qn_config_int(c, "model.pad_token_id") + 1 : 0;
+}
+
 static qn_status fill_model(qn_config *c) {
     const char *type = qn_config_string(c, "model.type");
-    if (*type) QN_TRY(put_string(c, "objective", strcmp(type, "mlp") ? "lm" : "classify"));
+    if (*type) QN_TRY(put_string(c, "objective", usual_objective(c)));
     int64_t width = qn_config_int(c, "model.hidden_size");
     int64_t heads = qn_config_int(c, "model.num_attention_heads");
     if (heads) QN_TRY(put_int(c, "model.num_key_value_heads", heads));
     if (strcmp(type, "qwen3") == 0) QN_TRY(put_int(c, "model.head_dim", 128));
     if (heads && width % heads == 0) QN_TRY(put_int(c, "model.head_dim", width / heads));
-    int64_t wide = strcmp(type, "gpt2") == 0 ? 4 * width : (8 * width / 3 + 63) / 64 * 64;
+    bool plain = set(c, "model.layer_norm_eps"); /* GPT-2, BERT: no gate */
+    int64_t wide = plain ? 4 * width : (8 * width / 3 + 63) / 64 * 64;
     if (width) QN_TRY(put_int(c, "model.intermediate_size", wide));
     int64_t longest = qn_config_int(c, "model.max_position_embeddings");
     int64_t most = set(c, "model.pretrained") ? 1024 : INT64_MAX; /* it may take very much more */
-    QN_TRY(put_int(c, "data.block_size", longest ? (longest < most ? longest : most) : 256));
+    int64_t positions = longest - qni_position_offset(c);
+    QN_TRY(
+        put_int(c, "data.block_size", positions > 0 ? (positions < most ? positions : most) : 256));
     if (set(c, "data.block_size")) {
-        int64_t block = qn_config_int(c, "data.block_size");
+        int64_t block = qn_config_int(c, "data.block_size") + qni_position_offset(c);
         QN_TRY(put_int(c, "model.max_position_embeddings", block));
     }
     if (set(c, "model.max_position_embeddings")) {
@@ -111,6 +126,7 @@ static qn_status fill_model(qn_config *c) {
         QN_TRY(put_number(c, "model.rope_scaling.factor", (double)longest / original));
     double dropout = qn_config_number(c, "model.dropout");
     QN_TRY(put_number(c, "model.attention_dropout", dropout));
+    QN_TRY(put_number(c, "model.classifier_dropout", dropout));
     return put_number(c, "model.embedding_dropout", dropout);
 }
 

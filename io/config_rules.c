@@ -99,11 +99,12 @@ static void check_model(qn_config *c) {
         qni_report(c, qni_config_get(c, "model.layer_types"), true, "model.layer_types", NULL,
                    "expected one for each of %" PRId64 " blocks, found %" PRId64, layers, types);
     }
-    if (block && longest && block > longest) {
+    int64_t most = longest - qni_position_offset(c);
+    if (block && longest && block > most) {
         qni_report(c, place(c, "data.block_size", "model.max_position_embeddings"), false,
                    "data.block_size", NULL,
-                   "expected at most model.max_position_embeddings = %" PRId64 ", found %" PRId64,
-                   longest, block);
+                   "expected at most model.max_position_embeddings%s = %" PRId64 ", found %" PRId64,
+                   most < longest ? " - model.pad_token_id - 1" : "", most, block);
     }
     int64_t rows = integer(c, "model.vocab_size"), needed = integer(c, "data.vocab_size");
     bool bytes = is(c, "data.vocabulary", "byte") && !set(c, "data.tokenizer");
@@ -137,12 +138,38 @@ static void check_task(qn_config *c) {
                        qn_config_string(c, "model.type"), qn_config_string(c, "data.type"));
         }
     }
-    bool lm = is(c, "objective", "lm");
-    if (set(c, "model.type") && set(c, "objective") && lm == is(c, "model.type", "mlp")) {
+    bool lm = is(c, "objective", "lm"), dense = is(c, "model.type", "mlp");
+    bool vocabulary = is(c, "model.head", "lm") || is(c, "model.head", "masked_lm");
+    bool vector = is(c, "model.head", "embedding") && !is(c, "objective", "regress");
+    bool known = dense || set(c, "model.head");
+    if (known && set(c, "objective") && (lm != vocabulary || vector)) {
         qni_report(c, qni_config_get(c, "objective"), false, "objective", NULL,
-                   "expected %s for model.type \"%s\", found \"%s\"",
-                   lm ? "\"classify\" or \"regress\"" : "\"lm\"", qn_config_string(c, "model.type"),
+                   "expected %s for %s \"%s\", found \"%s\"",
+                   vocabulary ? "\"lm\""
+                   : vector   ? "\"regress\""
+                   : dense    ? "\"classify\" or \"regress\""
+                              : "\"classify\", \"multi_label\" or \"regress\"",
+                   dense ? "model.type" : "model.head",
+                   qn_config_string(c, dense ? "model.type" : "model.head"),
                    qn_config_string(c, "objective"));
+    }
+    bool encoder = is(c, "model.type", "bert") || is(c, "model.type", "roberta");
+    if ((encoder && is(c, "model.head", "lm")) ||
+        (set(c, "model.type") && !encoder && is(c, "model.head", "masked_lm"))) {
+        qni_report(c, qni_config_get(c, "model.head"), false, "model.head", NULL,
+                   "model.type \"%s\" has no such head, expected \"%s\" for a vocabulary",
+                   qn_config_string(c, "model.type"), encoder ? "masked_lm" : "lm");
+    }
+    bool next = is(c, "data.type", "text") || is(c, "data.type", "tokens");
+    if (next && set(c, "model.head") && !is(c, "model.head", "lm")) {
+        qni_report(c, qni_config_get(c, "data.type"), false, "data.type", NULL,
+                   "\"%s\" has the next token as target, which model.head \"%s\" does not predict",
+                   qn_config_string(c, "data.type"), qn_config_string(c, "model.head"));
+    }
+    int64_t labels = integer(c, "model.num_labels"), names = qn_config_count(c, "model.id2label");
+    if (labels && names && labels != names) {
+        qni_report(c, qni_config_get(c, "model.id2label"), false, "model.id2label", NULL,
+                   "expected model.num_labels = %" PRId64 " names, found %" PRId64, labels, names);
     }
     if (is(c, "objective", "regress") && number(c, "train.label_smoothing") > 0) {
         qni_report(c, qni_config_get(c, "train.label_smoothing"), false, "train.label_smoothing",

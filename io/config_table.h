@@ -145,5 +145,7 @@ qn_status qni_config_pretrained(qn_config *c) QN_CHECKED;
 qn_status qni_put_json(qn_config *c, int row, const char *json) QN_CHECKED;
 /* refuses stated keys that have no meaning here and fills in the defaults. */
 qn_status qni_config_fill(qn_config *c, const char *working_dir) QN_CHECKED;
+/* Rows of the position table before the one of position 0 (RoBERTa's padding). */
+int64_t qni_position_offset(const qn_config *c);
 
 #endif

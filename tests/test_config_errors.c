@@ -2,6 +2,9 @@
 #include "tests/config_helpers.h"
 #include "io/text_buffer.h"
 
+#define FAMILIES                                                                                   \
+    "\"mlp\", \"gpt2\", \"llama\", \"mistral\", \"qwen2\", \"qwen3\", \"bert\", \"roberta\""
+
 /* ---- errors ---------------------------------------------------------------------------------- */
 
 /* One mistake each; `error` is the whole first line. */
@@ -97,8 +100,8 @@ static const struct {
     /* between keys */
     {"{" MODEL "," DATA "}",
      "error: train.max_steps: missing, expected train.max_steps or train.epochs", NULL},
-    {"{\"model\": {}," DATA "," TRAIN "}",
-     "error: model.type: missing, expected one of \"mlp\", \"gpt2\", \"llama\"", NULL},
+    {"{\"model\": {}," DATA "," TRAIN "}", "error: model.type: missing, expected one of " FAMILIES,
+     NULL},
     {"{" MODEL ",\"data\": {\"type\": \"text\", \"path\": []}," TRAIN "}",
      "error: data.path: missing, expected path (string), or array of these", NULL},
     {"{" MODEL "," DATA "," TRAIN ",\n\"optimizer\": {\"groups\": [{\"lr\": 1}]}}",
@@ -121,8 +124,19 @@ static const struct {
      "\"num_attention_heads\": 3}," DATA "," TRAIN "}",
      "c.json:1:44: error: model.head_dim: expected an even number, found 3", NULL},
     {"{" MODEL "," DATA "," TRAIN ",\n\"objective\": \"classify\"}",
-     "c.json:2:14: error: objective: expected \"lm\" for model.type \"gpt2\", found "
+     "c.json:2:14: error: objective: expected \"lm\" for model.head \"lm\", found "
      "\"classify\"",
+     NULL},
+    {"{\"model\": {\"type\": \"bert\", \"hidden_size\": 8, \"num_hidden_layers\": 1, "
+     "\"num_attention_heads\": 2,\n\"head\": \"lm\"}," DATA "," TRAIN "}",
+     "c.json:2:9: error: model.head: model.type \"bert\" has no such head, expected \"masked_lm\" "
+     "for "
+     "a vocabulary",
+     NULL},
+    {"{\"model\": {\"type\": \"gpt2\", \"hidden_size\": 8, \"num_hidden_layers\": 1, "
+     "\"num_attention_heads\": 2, \"head\": \"embedding\"},\n" DATA "," TRAIN "}",
+     "c.json:2:18: error: data.type: \"text\" has the next token as target, which model.head "
+     "\"embedding\" does not predict",
      NULL},
     {"{\"model\": {\"type\": \"mlp\"}, \"data\": {\"type\": \"idx\", \"images\": \"a\", "
      "\"labels\": \"b\"}, " TRAIN ",\n\"objective\": \"lm\"}",
@@ -258,7 +272,7 @@ static void test_all_at_once(void **state) {
         "     5 |  \"d\xC3\xA9vice\": \"\xE4\xB8\xAD\"\n"
         "       |  ^~~~~~~~\n"
         "       = hint: did you mean `device`?\n"
-        "error: model.type: missing, expected one of \"mlp\", \"gpt2\", \"llama\"\n"
+        "error: model.type: missing, expected one of " FAMILIES "\n"
         "error: data.type: missing, expected one of \"text\", \"tokens\", \"idx\"\n"
         "6 errors\n");
     assert_string_equal(qn_error_message(),
