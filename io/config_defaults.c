@@ -146,6 +146,13 @@ static qn_status fill_batch(qn_config *c) {
     return put_int(c, "eval.batch_size", qn_config_int(c, "train.batch_size"));
 }
 
+/* What turns text into tokens. */
+static qn_status fill_tokens(qn_config *c) {
+    if (set(c, "model.pretrained") && !set(c, "data.vocabulary"))
+        QN_TRY(put_string(c, "data.tokenizer", qn_config_string(c, "model.pretrained")));
+    return set(c, "data.tokenizer") ? QN_OK : put_string(c, "data.vocabulary", "byte");
+}
+
 static qn_status fill_training(qn_config *c) {
     bool own = set(c, "data.val_path") || set(c, "data.val_images");
     QN_TRY(put_number(c, "data.val_fraction", own ? 0.0 : 0.1));
@@ -234,5 +241,6 @@ qn_status qni_config_fill(qn_config *c, const char *working_dir) {
     }
     QN_TRY(fill_run(c, working_dir));
     QN_TRY(fill_model(c));
+    QN_TRY(fill_tokens(c));
     return fill_training(c);
 }

@@ -275,9 +275,10 @@ const qni_key qni_keys[] = {
     {"data.exclude", QNI_STRING, QNI_ONE_OR_LIST | QNI_IDENTITY, .only = "data.type=text|tokens",
      .doc = "Globs of files and directories to leave out; as data.include."},
     {"data.vocabulary", QNI_ENUM, QNI_IDENTITY, .choices = "byte|char", .only = "data.type=text",
-     .fallback = "\"byte\"",
+     .computed = "byte, unless there is a data.tokenizer",
      .doc = "byte: 256 tokens, reads anything; char: the characters that occur in the data."},
     {"data.tokenizer", QNI_PATH, .only = "data.type=text",
+     .computed = "model.pretrained if that is stated and data.vocabulary is not",
      .doc = "Tokenizer to read the text with instead of data.vocabulary: a directory of a Hugging "
             "Face model, or a file (tokenizer.json, tokenizer.model, ...). It is kept in the "
             "checkpoints."},
