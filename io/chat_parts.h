@@ -11,7 +11,7 @@ struct qn_chat_template {
     qn_setup *arena; /* of the tokens */
     qn_jinja *plain;
     qn_jinja *with_tools; /* for conversations with tools; NULL: the same */
-    bool knows_tools;     /* false: tools are refused rather than left out */
+    bool builtin;         /* what it has no place for is refused rather than left out */
     const cJSON *tokens;  /* an object, or NULL */
 };
 

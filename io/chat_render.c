@@ -279,6 +279,22 @@ static qn_status render_chat(chat *c, qn_chat_text *out) {
     return status;
 }
 
+/* For the built-in templates: nothing that they would drop or write as a Python list. */
+static qn_status check_plain(const cJSON *messages, const qn_chat_options *o) {
+    long long n = 0;
+    bool tools = any(o->tools);
+    for (const cJSON *m = messages->child; m && !tools; m = m->next, n++) {
+        tools = any(qn_json_get(m, "tool_calls"));
+        if (!tools && !cJSON_IsString(qn_json_get(m, "content"))) {
+            return qn_fail(QN_ERR_DATA, "chat template: message %lld: content, expected a string",
+                           n);
+        }
+    }
+    if (!tools) return QN_OK;
+    return qn_fail(QN_ERR_DATA, "chat template: the built-in templates have no place for tools and "
+                                "calls of them; use the model's own");
+}
+
 qn_status qn_chat_render(const qn_chat_template *t, const cJSON *messages, const qn_chat_options *o,
                          qn_chat_text *out) {
     static const qn_chat_options nothing = {0};
@@ -286,10 +302,6 @@ qn_status qn_chat_render(const qn_chat_template *t, const cJSON *messages, const
     *out = (qn_chat_text){0};
     if (!cJSON_IsArray(messages)) {
         return qn_fail(QN_ERR_DATA, "chat template: messages, expected an array");
-    }
-    if (any(c.o->tools) && !t->knows_tools) {
-        return qn_fail(QN_ERR_DATA, "chat template: the built-in templates have no place for "
-                                    "tools; use the model's own");
     }
     if (any(c.o->tools) && t->with_tools) c.jinja = t->with_tools;
     for (const cJSON *m = messages->child; m; m = m->next) {
@@ -299,6 +311,7 @@ qn_status qn_chat_render(const qn_chat_template *t, const cJSON *messages, const
         }
         c.count++;
     }
+    if (t->builtin) QN_TRY(check_plain(messages, c.o));
     QN_TRY(qn_setup_create("a conversation", &c.arena));
     qn_status status = render_chat(&c, out);
     qn_setup_free(c.arena);

@@ -163,7 +163,7 @@ static qn_status fill(qn_chat_template *t, const char *which, const char *direct
     const qni_chat_builtin *b = which ? qni_chat_find_builtin(which) : NULL;
     cJSON *config = NULL;
     if (directory) QN_TRY(read_json(scratch, directory, "tokenizer_config.json", &config));
-    t->knows_tools = b == NULL;
+    t->builtin = b != NULL;
     if (!which) {
         QN_TRY(own_template(t, directory, config));
     } else if (b) {
@@ -195,7 +195,6 @@ qn_status qn_chat_template_create(const char *name, const char *text, size_t byt
                                   const cJSON *tokens, qn_chat_template **out) {
     qn_chat_template *t;
     QN_TRY(begin(&t));
-    t->knows_tools = true;
     qn_status status = qn_jinja_compile(name, text, bytes, &t->plain);
     if (status == QN_OK && tokens) {
         cJSON *copy = qn_setup_alloc(t->arena, sizeof *copy);

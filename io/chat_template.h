@@ -1,9 +1,10 @@
 /* chat_template.h — a conversation as the one text that a model was trained on.
  *
  * A template is a model's own (`chat_template.jinja`, or `chat_template` in
- * `tokenizer_config.json`), any Jinja file, or one of the built-in ones. It sees what transformers gives it: messages, tools,
- * documents, add_generation_prompt, the special tokens of the model by name (bos_token, eos_token,
- * ...), and variables of the caller's. A member of a message that is null counts as absent.
+ * `tokenizer_config.json`), any Jinja file, or one of the built-in ones. It sees what transformers
+ * gives it: messages, tools, documents, add_generation_prompt, the special tokens of the model by
+ * name (bos_token, eos_token, ...), and variables of the caller's. A member of a message that is
+ * null counts as absent.
  *
  * The text holds every special token that belongs there, so it is to be encoded with special tokens
  * recognised and none added.
@@ -15,10 +16,10 @@
 
 typedef struct qn_chat_template qn_chat_template; /* immutable: several threads may render */
 
-/* which: the name of a built-in template, the path of a Jinja file, or NULL for the template of the
- * model in `directory`. directory: where special tokens are looked up (`tokenizer_config.json`,
- * then `special_tokens_map.json`); NULL for none: a built-in one then uses those of the family it is
- * named after. QN_ERR_DATA if there is no template, QN_ERR_FORMAT naming the file, and line and
+/* which: the name of a built-in template, the path of a Jinja file, or NULL for the template of
+ * the model in `directory`. directory: where special tokens are looked up (`tokenizer_config.json`,
+ * then `special_tokens_map.json`); NULL for none: a built-in one then uses those of the family it
+ * is named after. QN_ERR_DATA if there is no template, QN_ERR_FORMAT naming the file, and line and
  * column where it has them. */
 qn_status qn_chat_template_open(const char *which, const char *directory,
                                 qn_chat_template **out) QN_CHECKED;
@@ -62,7 +63,8 @@ typedef struct qn_chat_text {
     int64_t n_parts;
 } qn_chat_text;
 
-/* Renders an array of messages. Parts of assistants are the template's generation blocks if it has
+/* Renders an array of messages. The built-in templates take messages whose content is a string, and
+ * no tools; a model's own takes what it knows. Parts of assistants are the template's generation blocks if it has
  * any. Otherwise the conversation is rendered up to before and up to behind each message: where
  * both are beginnings of the whole, they bound the part. Where they are not, or for the content of
  * others, the text is searched for the place that changes with the message's content. QN_ERR_DATA

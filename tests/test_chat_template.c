@@ -281,6 +281,11 @@ static void test_variables(void **state) {
     qn_chat_template *t;
     assert_int_equal(qn_chat_template_open("chatml", NULL, &t), QN_OK);
     expect_error(t, "[" USER "]", &o, "no place for tools");
+    expect_error(t, "[" USER ",{\"role\": \"assistant\", \"tool_calls\": [{}]}]", NULL,
+                 "no place for tools");
+    expect_error(t, "[" USER ",{\"role\": \"user\", \"content\": [{\"type\": \"text\"}]}]", NULL,
+                 "message 1: content, expected a string");
+    expect_error(t, "[{\"role\": \"user\"}]", NULL, "message 0: content");
     qn_chat_template_free(t);
     qn_setup_free(arena);
 }

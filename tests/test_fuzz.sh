@@ -31,6 +31,14 @@ describe() { # HARNESS
         options="-max_len=4096 -dict=tests/hostile/config/keys.dict"
         seeds="tests/hostile/config/seeds configs"
         ;;
+    jinja)
+        readers="io/jinja.c io/jinja_lex.c io/jinja_parse.c io/jinja_expression.c io/jinja_eval.c
+            io/jinja_operate.c io/jinja_value.c io/jinja_print.c io/jinja_filters.c
+            io/jinja_select.c io/jinja_is.c io/jinja_strings.c io/jinja_methods.c"
+        more="io/json.c io/text_buffer.c io/vocab.c" packages=libcjson
+        options="-max_len=2048 -dict=tests/hostile/jinja/words.dict"
+        seeds=tests/hostile/jinja/seeds
+        ;;
     idx)
         readers=io/data_idx.c
         options=-max_len=256 seeds=tests/hostile/data/idx
