@@ -64,12 +64,12 @@ typedef struct qn_chat_text {
 } qn_chat_text;
 
 /* Renders an array of messages. The built-in templates take messages whose content is a string, and
- * no tools; a model's own takes what it knows. Parts of assistants are the template's generation blocks if it has
- * any. Otherwise the conversation is rendered up to before and up to behind each message: where
- * both are beginnings of the whole, they bound the part. Where they are not, or for the content of
- * others, the text is searched for the place that changes with the message's content. QN_ERR_DATA
- * with the template's line and column for what it refuses, and naming the message whose part cannot
- * be told. *out is {0} after a failure. o may be NULL. */
+ * no tools; a model's own takes what it knows. Parts of assistants are the template's generation
+ * blocks if it has any. Otherwise the conversation is rendered up to before and up to behind each
+ * message: where both are beginnings of the whole, they bound the part. Where they are not, or for
+ * the content of others, the text is searched for the place that changes with the message's
+ * content. QN_ERR_DATA with the template's line and column for what it refuses, and naming the
+ * message whose part cannot be told. *out is {0} after a failure. o may be NULL. */
 qn_status qn_chat_render(const qn_chat_template *t, const cJSON *messages, const qn_chat_options *o,
                          qn_chat_text *out) QN_CHECKED;
 void qn_chat_text_free(qn_chat_text *text);

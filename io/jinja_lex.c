@@ -143,7 +143,9 @@ static qn_status number(lexer *l) {
     qni_jval *value = &l->tokens[l->count - 1].value;
     if (is_float) {
         cJSON *parsed; /* for its reading of numbers, which no locale changes */
-        QN_TRY(qn_json_parse(l->t->arena, digits, n, &(qn_json_options){0}, &parsed));
+        if (qn_json_parse(l->t->arena, digits, n, &(qn_json_options){0}, &parsed) != QN_OK) {
+            return qni_jinja_error(l->t, begin, QN_ERR_FORMAT, "not a number within the doubles");
+        }
         *value = qni_jfloat(parsed->valuedouble);
     } else {
         uint64_t i = 0;
