@@ -112,9 +112,12 @@ static void set_identity(qn_tokenizer *t) {
 /* What every form needs once its parts are there. */
 static qn_status finish(qn_tokenizer *t) {
     QN_TRY(qni_make_matchers(t));
-    t->special = qn_setup_alloc(t->arena, (size_t)t->table.size);
-    if (!t->special) return QN_ERR_OOM;
-    for (int64_t i = 0; i < t->n_added; i++) t->special[t->added[i].id] = t->added[i].special;
+    t->mark = qn_setup_alloc(t->arena, (size_t)t->table.size);
+    if (!t->mark) return QN_ERR_OOM;
+    for (int64_t i = 0; i < t->n_added; i++) {
+        const qni_added *a = &t->added[i];
+        t->mark[a->id] = (a->special ? QNI_SPECIAL : 0) | (a->shown ? QNI_SHOWN : 0);
+    }
     set_identity(t);
     return QN_OK;
 }
@@ -222,5 +225,5 @@ const char *qn_tokenizer_token(const qn_tokenizer *t, int32_t id, int64_t *bytes
 int32_t qn_tokenizer_role(const qn_tokenizer *t, qn_token_role role) { return t->role[role]; }
 
 bool qn_tokenizer_is_special(const qn_tokenizer *t, int32_t id) {
-    return t->special && id >= 0 && id < t->table.size && t->special[id];
+    return t->mark && id >= 0 && id < t->table.size && t->mark[id] & QNI_SPECIAL;
 }

@@ -61,8 +61,8 @@ static int by_text(const void *a, const void *b) {
     return order ? order : (x->bytes > y->bytes) - (x->bytes < y->bytes);
 }
 
-/* The text that is looked for: normalised for tokens that want that. */
-static qn_status text_of(qn_tokenizer *t, const qni_added *a, qni_entry *out) {
+/* The text that is looked for: normalised for tokens that want that, and then shown like that. */
+static qn_status text_of(qn_tokenizer *t, qni_added *a, qni_entry *out) {
     *out = (qni_entry){a->text, a->bytes, true};
     if (!a->normalized || t->n_normalizers == 0) return QN_OK;
     qni_string buffer[2] = {0};
@@ -72,6 +72,8 @@ static qn_status text_of(qn_tokenizer *t, const qni_added *a, qni_entry *out) {
     if (copy) {
         if (piece.bytes > 0) memcpy(copy, piece.text, (size_t)piece.bytes);
         *out = (qni_entry){copy, (int32_t)piece.bytes, true};
+        a->shown = copy;
+        a->shown_bytes = piece.bytes;
     } else if (status == QN_OK) {
         status = QN_ERR_OOM;
     }
@@ -87,7 +89,7 @@ static qn_status make_matcher(qn_tokenizer *t, bool normalized, struct qni_match
     candidate *list = m ? qn_setup_alloc(t->arena, (size_t)n * sizeof *list) : NULL;
     if (!list) return QN_ERR_OOM;
     for (int64_t i = 0; i < t->n_added; i++) {
-        const qni_added *a = &t->added[i];
+        qni_added *a = &t->added[i];
         if (a->normalized != normalized) continue;
         list[m->n].token = a;
         QN_TRY(text_of(t, a, &list[m->n].text));

@@ -57,6 +57,14 @@ static qn_status push_vocab(const qn_tokenizer *t, int32_t id, qn_text *out) {
     return out->status;
 }
 
+/* The text of a token that is looked for in normalised text, as the reference shows it. */
+static const char *shown(const qn_tokenizer *t, int32_t id, int64_t *bytes) {
+    const qni_added *a = t->added;
+    while (a->id != id) a++;
+    *bytes = a->shown_bytes;
+    return a->shown;
+}
+
 qn_status qn_token_stream_push(qn_token_stream *s, int32_t id, qn_text *out) {
     const qn_tokenizer *t = s->d.t;
     if (t->vocab) return push_vocab(t, id, out);
@@ -66,6 +74,7 @@ qn_status qn_token_stream_push(qn_token_stream *s, int32_t id, qn_text *out) {
         return qn_fail(QN_ERR_DATA, "decode: found id %d, expected a token of the tokenizer (%lld)",
                        id, (long long)t->table.size);
     if (s->skip_special && qn_tokenizer_is_special(t, id)) return QN_OK;
+    if (t->mark[id] & QNI_SHOWN) text = shown(t, id, &bytes);
     s->d.out = out;
     if (t->n_decoders == 0 && s->started) qn_text_add(out, " ");
     s->started = true;

@@ -235,7 +235,11 @@ typedef struct qni_added {
     const char *text;
     int32_t bytes, id;
     bool single_word, lstrip, rstrip, normalized, special;
+    const char *shown; /* what it decodes to, if that is not its text: the text normalised */
+    int64_t shown_bytes;
 } qni_added;
+
+enum { QNI_SPECIAL = 1, QNI_SHOWN = 2 }; /* what qn_tokenizer's `mark` says of an id */
 
 struct qni_matcher; /* leftmost-longest search for the added tokens of one kind */
 
@@ -287,7 +291,7 @@ struct qn_tokenizer {
     qni_added *added;
     int64_t n_added, added_capacity;
     struct qni_matcher *raw, *normal; /* NULL: no such token */
-    uint8_t *special;                 /* by id: 1 = skipped by skip_special */
+    uint8_t *mark;                    /* by id: QNI_SPECIAL, QNI_SHOWN */
     qni_template single, pair;
     int32_t role[QN_TOKEN_ROLES];
     qni_regex *regex[QNI_MAX_STEPS]; /* released with the tokenizer */

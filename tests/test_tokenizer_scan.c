@@ -1,5 +1,5 @@
 /* test_tokenizer_scan.c — the split patterns by hand against PCRE2's run of the same patterns, over
- * texts made of every kind of character and over every code point; and what of a pattern is refused.
+ * texts of every kind of character and over every code point; and what of a pattern is refused.
  */
 #include "io/tokenizer_parts.h"
 #include "tests/harness.h"
