@@ -8,7 +8,7 @@
  * f64: everything within 1e-12 of the reference, relative to the larger of the value and 1 (a
  * gradient's dot product, which may cancel: of its L2 norm); the sums are of some hundred terms.
  * f32: logits within 2e-5 of values up to 3, which are sums of some ten products in each of two
- * blocks.
+ * blocks; on CUDA the loss and the norm of the gradient too.
  */
 #include "engine/infer.h"
 #include "tests/harness.h"
@@ -154,12 +154,19 @@ static int64_t our_index(const qn_param *q, int64_t k) {
     return q->hf_transposed ? k % q->shape[0] * q->shape[1] + k / q->shape[0] : k;
 }
 
+/* Weights are made on the host, wherever the session's are. */
 static void initialise(qn_params *p) {
+    qn_tensor all = p->weights;
+    size_t bytes = qn_tensor_bytes(&all);
+    all.data = calloc(1, bytes);
+    if (!all.data) fail_msg("out of memory");
     for (int i = 0; i < p->n; i++) {
-        qn_tensor w = qn_param_tensor(p, i, &p->weights);
+        qn_tensor w = qn_param_tensor(p, i, &all);
         for (int64_t k = 0; k < p->item[i].count; k++)
             qn_tensor_set(&w, our_index(&p->item[i], k), initial(&p->item[i], k));
     }
+    qn_assert_ok(qn_device_copy(p->device, p->weights.data, all.data, bytes));
+    free(all.data);
 }
 
 static void make_rig(qn_rig *r, const model_case *c, qn_precision precision) {
@@ -193,12 +200,14 @@ static void use_fields(qn_rig *r, int n, const char *const *name, const int32_t 
     r->data.source.n[QN_SPLIT_TRAIN] = rows;
 }
 
-static void open_rig(qn_rig *r, const qn_golden *g, const model_case *c, qn_precision precision) {
+static void open_rig(qn_rig *r, const qn_golden *g, const model_case *c, qn_device device,
+                     qn_precision precision) {
     static const char *const names[] = {"tokens", "targets"};
     qn_tensor tokens, targets;
     qn_assert_ok(qn_golden_get(g, &tokens, "tokens"));
     qn_assert_ok(qn_golden_get(g, &targets, "targets"));
     make_rig(r, c, precision);
+    r->options.device = device;
     use_fields(r, 2, names, (const int32_t *const[]){tokens.data, targets.data}, STEPS * BATCH);
     qn_assert_ok(qn_rig_open(r));
     initialise(r->session->params);
@@ -280,7 +289,7 @@ static void check_logits(const qn_golden *g, const model_case *c, const qn_rig *
 
 static void train_case(const qn_golden *g, const model_case *c) {
     qn_rig r;
-    open_rig(&r, g, c, QN_PRECISION_F64);
+    open_rig(&r, g, c, QN_CPU, QN_PRECISION_F64);
     const qn_params *p = r.session->params;
     check_logits(g, c, &r, EXACT);
     for (int64_t step = 0; step < STEPS; step++) {
@@ -315,7 +324,7 @@ static void logits_in_f32(void **state) {
     for (int i = 0; i < qn_golden_count(g); i++) {
         qn_rig r;
         if (!read_case(g, i, &c)) continue;
-        open_rig(&r, g, &c, QN_PRECISION_F32);
+        open_rig(&r, g, &c, QN_CPU, QN_PRECISION_F32);
         check_logits(g, &c, &r, ROUNDED);
         qn_rig_free(&r);
     }
@@ -325,14 +334,15 @@ static void logits_in_f32(void **state) {
 /* ---- generation ------------------------------------------------------------------------------ */
 
 /* The logits after each piece of both rows, which are fed in pieces of different lengths. */
-static void decode_case(const qn_golden *g, const model_case *c) {
+static void decode_case(const qn_golden *g, const model_case *c, qn_device device) {
     static const int64_t piece[BATCH][8] = {{5, 1, 1, 2, 1, 1, 1}, {1, 4, 0, 3, 1, 0, 3}};
     qn_rig r;
     qn_generator *gen;
     qn_tensor tokens;
     qn_assert_ok(qn_golden_get(g, &tokens, "tokens"));
-    open_rig(&r, g, c, QN_PRECISION_F64);
-    qn_infer_options o = {.device = QN_CPU, .threads = 1, .batch_size = BATCH};
+    bool exact = device == QN_CPU;
+    open_rig(&r, g, c, device, exact ? QN_PRECISION_F64 : QN_PRECISION_F32);
+    qn_infer_options o = {.device = device, .threads = 1, .batch_size = BATCH};
     qn_assert_ok(qn_generator_create(&o, &r.model, r.session->params, TIME, &gen));
     assert_int_equal(qn_generator_capacity(gen), TIME);
     int64_t at[BATCH] = {0};
@@ -350,7 +360,8 @@ static void decode_case(const qn_golden *g, const model_case *c) {
             int64_t first = (b * TIME + at[b] - 1) * VOCAB;
             for (int64_t v = 0; v < VOCAB; v++) {
                 qn_assert_close(qn_tensor_get(&got, v),
-                                golden_number(g, c->name, "logits", first + v), EXACT, c->name);
+                                golden_number(g, c->name, "logits", first + v),
+                                exact ? EXACT : ROUNDED, c->name);
             }
         }
     }
@@ -365,7 +376,7 @@ static void decoding(void **state) {
     model_case c;
     for (int i = 0; i < qn_golden_count(g); i++) {
         /* Dynamic frequencies would change under the cache: there it ends where they begin to. */
-        if (read_case(g, i, &c) && c.v[ROPE_TYPE] != QN_ROTARY_DYNAMIC) decode_case(g, &c);
+        if (read_case(g, i, &c) && c.v[ROPE_TYPE] != QN_ROTARY_DYNAMIC) decode_case(g, &c, QN_CPU);
     }
     qn_golden_close(g);
 }
@@ -379,7 +390,7 @@ static void dynamic_frequencies_bound_the_cache(void **state) {
     for (int i = 0; i < qn_golden_count(g); i++) {
         if (read_case(g, i, &c) && strcmp(c.name, "llama.dynamic") == 0) break;
     }
-    open_rig(&r, g, &c, QN_PRECISION_F32);
+    open_rig(&r, g, &c, QN_CPU, QN_PRECISION_F32);
     qn_infer_options o = {.device = QN_CPU, .threads = 1};
     qn_assert_ok(qn_generator_create(&o, &r.model, r.session->params, TIME, &gen));
     assert_int_equal(qn_generator_capacity(gen), 8);
@@ -390,12 +401,13 @@ static void dynamic_frequencies_bound_the_cache(void **state) {
 
 /* ---- packing --------------------------------------------------------------------------------- */
 
-static qn_step_report one_step(const model_case *c, int n, const int32_t *const *data,
-                               int64_t rows) {
+static qn_step_report one_step(const model_case *c, qn_device device, int n,
+                               const int32_t *const *data, int64_t rows) {
     static const char *const names[] = {"tokens", "documents", "positions", "targets"};
     const char *const plain[] = {names[0], names[3]};
     qn_rig r;
-    make_rig(&r, c, QN_PRECISION_F64);
+    make_rig(&r, c, device == QN_CPU ? QN_PRECISION_F64 : QN_PRECISION_F32);
+    r.options.device = device;
     r.options.batch_size = rows;
     use_fields(&r, n, n == 4 ? names : plain, data, rows);
     qn_assert_ok(qn_rig_open(&r));
@@ -406,40 +418,84 @@ static qn_step_report one_step(const model_case *c, int n, const int32_t *const 
     return report;
 }
 
-/* Two documents in one row, positions counted afresh, or each in a row of its own. */
-static void packed_is_unpacked(void **state) {
-    (void)state;
-    enum { FIRST = 5 };
-    qn_golden *g = open_golden();
+/* Two documents in one row, positions counted afresh; or each in a row of its own. */
+enum { FIRST = 5 };
+typedef struct two_documents {
+    int32_t packed[4][TIME], apart[2][2 * TIME];
+    const int32_t *one[4], *two[2];
+} two_documents;
+
+static void make_documents(const qn_golden *g, two_documents *d) {
     qn_tensor tokens;
     qn_assert_ok(qn_golden_get(g, &tokens, "tokens"));
     const int32_t *ids = tokens.data;
-    int32_t packed[4][TIME], apart[2][2 * TIME];
     for (int i = 0; i < TIME; i++) {
-        packed[0][i] = ids[i];
-        packed[1][i] = i >= FIRST;
-        packed[2][i] = i < FIRST ? i : i - FIRST;
-        packed[3][i] = ids[i + TIME];
-        apart[0][i] = apart[0][i + TIME] = 0;
-        apart[1][i] = apart[1][i + TIME] = QN_IGNORE_INDEX;
+        d->packed[0][i] = ids[i];
+        d->packed[1][i] = i >= FIRST;
+        d->packed[2][i] = i < FIRST ? i : i - FIRST;
+        d->packed[3][i] = ids[i + TIME];
+        d->apart[0][i] = d->apart[0][i + TIME] = 0;
+        d->apart[1][i] = d->apart[1][i + TIME] = QN_IGNORE_INDEX;
     }
     for (int i = 0; i < TIME; i++) {
         int to = i < FIRST ? i : TIME + i - FIRST;
-        apart[0][to] = packed[0][i];
-        apart[1][to] = packed[3][i];
+        d->apart[0][to] = d->packed[0][i];
+        d->apart[1][to] = d->packed[3][i];
     }
-    const int32_t *one[] = {packed[0], packed[1], packed[2], packed[3]};
-    const int32_t *two[] = {apart[0], apart[1]};
+    for (int i = 0; i < 4; i++) d->one[i] = d->packed[i];
+    for (int i = 0; i < 2; i++) d->two[i] = d->apart[i];
+}
+
+static void packed_is_unpacked(void **state) {
+    (void)state;
+    qn_golden *g = open_golden();
+    two_documents d;
+    make_documents(g, &d);
     model_case c;
     for (int i = 0; i < qn_golden_count(g); i++) {
         if (!read_case(g, i, &c) || c.v[ROPE_TYPE] == QN_ROTARY_DYNAMIC) continue;
-        qn_step_report a = one_step(&c, 4, one, 1), b = one_step(&c, 2, two, 2);
+        qn_step_report a = one_step(&c, QN_CPU, 4, d.one, 1);
+        qn_step_report b = one_step(&c, QN_CPU, 2, d.two, 2);
         assert_int_equal(a.labels, b.labels);
         qn_assert_close(a.loss, b.loss, EXACT, c.name);
         qn_assert_close(a.grad_norm, b.grad_norm, EXACT, c.name);
-        packed[1][TIME - 1] = 0; /* the last token sees the other document: another loss */
-        assert_true(fabs(one_step(&c, 4, one, 1).loss - b.loss) > 1e-6);
-        packed[1][TIME - 1] = 1;
+        d.packed[1][TIME - 1] = 0; /* the last token sees the other document: another loss */
+        assert_true(fabs(one_step(&c, QN_CPU, 4, d.one, 1).loss - b.loss) > 1e-6);
+        d.packed[1][TIME - 1] = 1;
+    }
+    qn_golden_close(g);
+}
+
+/* ---- CUDA ------------------------------------------------------------------------------------ */
+
+/* Loss and gradient norm of the first step, decoding, packing: f32 on the device against f64. */
+static void cuda_case(const qn_golden *g, const model_case *c, const two_documents *d) {
+    qn_rig r;
+    qn_step_report report;
+    double square = 0;
+    open_rig(&r, g, c, QN_CUDA, QN_PRECISION_F32);
+    qn_assert_ok(qn_rig_step(&r, 0, 1e-2, &report));
+    for (int i = 0; i < r.session->params->n; i++)
+        square += pow(golden_number(g, c->name, "gradient", 2 * i), 2);
+    qn_assert_close(report.loss, golden_number(g, c->name, "loss", 0), ROUNDED, c->name);
+    qn_assert_close(report.grad_norm, sqrt(square), ROUNDED, c->name);
+    qn_rig_free(&r);
+    if (c->v[ROPE_TYPE] == QN_ROTARY_DYNAMIC) return;
+    decode_case(g, c, QN_CUDA);
+    qn_step_report a = one_step(c, QN_CUDA, 4, d->one, 1), b = one_step(c, QN_CPU, 2, d->two, 2);
+    qn_assert_close(a.loss, b.loss, ROUNDED, c->name);
+    qn_assert_close(a.grad_norm, b.grad_norm, ROUNDED, c->name);
+}
+
+static void on_cuda(void **state) {
+    (void)state;
+    if (!qn_cuda_usable()) skip();
+    qn_golden *g = open_golden();
+    two_documents d;
+    make_documents(g, &d);
+    model_case c;
+    for (int i = 0; i < qn_golden_count(g); i++) {
+        if (read_case(g, i, &c)) cuda_case(g, &c, &d);
     }
     qn_golden_close(g);
 }
@@ -448,7 +504,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(training),           cmocka_unit_test(logits_in_f32),
         cmocka_unit_test(decoding),           cmocka_unit_test(dynamic_frequencies_bound_the_cache),
-        cmocka_unit_test(packed_is_unpacked),
+        cmocka_unit_test(packed_is_unpacked), cmocka_unit_test(on_cuda),
     };
     return cmocka_run_group_tests_name("hf_families", tests, NULL, NULL);
 }
