@@ -131,6 +131,7 @@ qn_status qn_build_data(qn_build *b, const qn_config *c) {
     QN_TRY(keep_vocab(b, vocab));
     b->data_text = qn_strdup(qn_data_describe(&b->source), "the data's description");
     if (!b->data_text) return QN_ERR_OOM;
+    QN_TRY(qni_build_masking(b, c));
     take_shape(b);
     int depth = (int)qn_config_int(c, "data.prefetch");
     return depth > 0 ? qn_prefetch_create(&b->source, depth, &b->source) : QN_OK;

@@ -54,6 +54,35 @@ qn_status qni_build_head(qn_build *b, const qn_config *c) {
                    m->vocab_size > 0 ? "model.num_labels" : "model.vocab_size");
 }
 
+/* Wraps the source; what frames and fills texts in the tokenizer's eyes is not hidden. */
+static qn_status mask_tokens(qn_build *b, qn_masking *o) {
+    if (!b->tokenizer) return qn_masked_create(&b->source, o, &b->source);
+    bool *kept = qn_alloc((size_t)o->vocabulary * sizeof *kept, "special tokens");
+    if (!kept) return QN_ERR_OOM;
+    for (int64_t i = 0; i < o->vocabulary; i++)
+        kept[i] = qn_tokenizer_is_special(b->tokenizer, (int32_t)i);
+    o->kept = kept;
+    qn_status status = qn_masked_create(&b->source, o, &b->source);
+    qn_free(kept);
+    return status;
+}
+
+qn_status qni_build_masking(qn_build *b, const qn_config *c) {
+    if (strcmp(qn_config_string(c, "model.head"), "masked_lm") != 0) return QN_OK;
+    qn_masking o = {.probability = qn_config_number(c, "data.mask_probability"),
+                    .vocabulary = b->source.classes,
+                    .seed = (uint64_t)qn_config_int(c, "run.seed"),
+                    .mask = -1};
+    if (qn_config_is_set(c, "data.mask_token_id")) {
+        o.mask = (int32_t)qn_config_int(c, "data.mask_token_id");
+    } else if (b->tokenizer) {
+        o.mask = qn_tokenizer_id(b->tokenizer, "[MASK]", 6);
+        if (o.mask < 0) o.mask = qn_tokenizer_id(b->tokenizer, "<mask>", 6);
+    }
+    if (o.mask < 0) o.mask = (int32_t)b->source.classes;
+    return mask_tokens(b, &o);
+}
+
 void qni_build_head_fields(const qn_config *c, int64_t block, qn_source *out) {
     const char *head = qn_config_string(c, "model.head");
     bool sequence = strcmp(head, "sequence_classification") == 0;

@@ -9,6 +9,8 @@ qn_status qni_build_attention(qn_build *b, const qn_config *c) QN_CHECKED;
 
 /* build_head.c. Vocabulary, head and labels of the model; needs b->classes from the data. */
 qn_status qni_build_head(qn_build *b, const qn_config *c) QN_CHECKED;
+/* Wraps the source of a masked language model, so that it hides tokens. */
+qn_status qni_build_masking(qn_build *b, const qn_config *c) QN_CHECKED;
 /* The fields of samples of `block` tokens for the model's head, where the data is not. */
 void qni_build_head_fields(const qn_config *c, int64_t block, qn_source *out);
 

@@ -282,6 +282,14 @@ const qni_key qni_keys[] = {
      .doc = "Tokenizer to read the text with instead of data.vocabulary: a directory of a Hugging "
             "Face model, or a file (tokenizer.json, tokenizer.model, ...). It is kept in the "
             "checkpoints."},
+    {"data.mask_probability", QNI_NUMBER, QNI_IDENTITY, .range = "(0,1]",
+     .only = "model.head=masked_lm", .fallback = "0.15",
+     .doc = "Share of the tokens that are hidden and to be told: 8 of 10 of them become the mask "
+            "token, 1 any token, 1 stays."},
+    {"data.mask_token_id", QNI_INT, QNI_IDENTITY, .range = "[0,16777215]",
+     .only = "model.head=masked_lm",
+     .computed = "the tokenizer's [MASK] or <mask>, else one more than the data's tokens",
+     .doc = "Token that stands for a hidden one."},
     {"data.block_size", QNI_INT, QNI_IDENTITY, .range = "[1,16777216]",
      .only = "data.type=text|tokens",
      .computed = "model.max_position_embeddings if stated, else 256", .unit = "tokens",

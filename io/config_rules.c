@@ -161,7 +161,7 @@ static void check_task(qn_config *c) {
                    qn_config_string(c, "model.type"), encoder ? "masked_lm" : "lm");
     }
     bool next = is(c, "data.type", "text") || is(c, "data.type", "tokens");
-    if (next && set(c, "model.head") && !is(c, "model.head", "lm")) {
+    if (next && set(c, "model.head") && !vocabulary) {
         qni_report(c, qni_config_get(c, "data.type"), false, "data.type", NULL,
                    "\"%s\" has the next token as target, which model.head \"%s\" does not predict",
                    qn_config_string(c, "data.type"), qn_config_string(c, "model.head"));

@@ -118,6 +118,21 @@ const char *qn_data_describe(const qn_source *s);
  * `inner`. */
 qn_status qn_prefetch_create(const qn_source *inner, int depth, qn_source *out) QN_CHECKED;
 
+/* ---- masked language models (data_masked.c) -------------------------------------------------- */
+
+typedef struct qn_masking {
+    double probability; /* that a token is hidden */
+    int32_t mask;       /* stands for 8 of 10 hidden tokens; 1 is replaced by any, 1 stays */
+    int64_t vocabulary; /* the ids that replace are below it */
+    const bool *kept;   /* per id below vocabulary: never hidden; NULL = none; copied */
+    uint64_t seed;
+} qn_masking;
+/* Wraps a source of tokens: some are hidden, those are the targets, all others QN_IGNORE_INDEX.
+ * Padding (a negative document) is never hidden. A sample is a function of split and position as
+ * before. The identity stays the inner one's: what is masked is the configuration's. Takes `inner`
+ * over; `out` may be `inner`; a failure leaves it with the caller. */
+qn_status qn_masked_create(const qn_source *inner, const qn_masking *o, qn_source *out) QN_CHECKED;
+
 /* ---- token files (data_tokens.c; the formats are told there) --------------------------------- */
 
 typedef struct qn_tokens {

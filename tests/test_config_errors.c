@@ -138,6 +138,13 @@ static const struct {
      "c.json:2:18: error: data.type: \"text\" has the next token as target, which model.head "
      "\"embedding\" does not predict",
      NULL},
+    {"{\"model\": {\"type\": \"roberta\", \"hidden_size\": 8, \"num_hidden_layers\": 1, "
+     "\"num_attention_heads\": 2, \"max_position_embeddings\": 10},\n\"data\": {\"type\": "
+     "\"text\", "
+     "\"path\": \"x\", \"block_size\": 9}," TRAIN "}",
+     "c.json:2:53: error: data.block_size: expected at most model.max_position_embeddings - "
+     "model.pad_token_id - 1 = 8, found 9",
+     NULL},
     {"{\"model\": {\"type\": \"mlp\"}, \"data\": {\"type\": \"idx\", \"images\": \"a\", "
      "\"labels\": \"b\"}, " TRAIN ",\n\"objective\": \"lm\"}",
      "c.json:2:14: error: objective: expected \"classify\" or \"regress\" for model.type \"mlp\", "
