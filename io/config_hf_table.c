@@ -116,6 +116,7 @@ static const struct {
     {"ForPreTraining", "masked_lm", "bert"},
     {"LMHeadModel", "masked_lm", "bert"},
     {"ForCausalLM", "masked_lm", "roberta"},
+    {"Model", "lm", QNI_HF_DECODERS}, /* read only: a decoder without a head gets the usual one */
     {"Model", "embedding", NULL},
 };
 
