@@ -291,6 +291,8 @@ static qn_status use_bytes(qni_bpe *m, qn_tokenizer *t) {
 }
 
 qn_status qni_bpe_use(qni_bpe *m, qn_tokenizer *t) {
+    if (!m->prefix && !m->suffix && !m->ignore_merges && qni_has_words(&t->table))
+        QN_TRY(qni_add_word_splitter(t));
     m->base = (qni_model){.encode = encode, .remember = t->n_splitters > 0};
     t->model = &m->base;
     t->model_size = t->table.size;

@@ -50,6 +50,14 @@ int64_t qni_bpe_merge(const qni_bpe *m, const char *piece, qni_symbol *s, int64_
 /* Makes it the tokenizer's model, once the splitters and the vocabulary are there. */
 qn_status qni_bpe_use(qni_bpe *m, qn_tokenizer *t) QN_CHECKED;
 
+/* tokenizer_words.c */
+#define QNI_SPACE_MARK "\xE2\x96\x81"
+enum { QNI_SPACE_MARK_BYTES = 3 };
+/* The first place after `at` where a U+2581 follows another character; `bytes` if there is none. */
+int64_t qni_word_end(const char *text, int64_t at, int64_t bytes);
+bool qni_has_words(const qni_table *t); /* U+2581 is a token, and follows nothing else in any */
+qn_status qni_add_word_splitter(qn_tokenizer *t) QN_CHECKED;
+
 /* tokenizer_bytes.c: the alphabet of byte-level models. */
 uint32_t qni_byte_character(int byte); /* the character that stands for a byte */
 int qni_character_byte(uint32_t c);    /* and back; -1 for others */

@@ -86,39 +86,6 @@ static qn_status encode(const qni_model *self, qni_memory *memory, const char *p
     return QN_OK;
 }
 
-/* ---- cutting before U+2581 ------------------------------------------------------------------- */
-
-static const char space_mark[] = "\xE2\x96\x81";
-enum { MARK = 3 };
-
-/* The first place after `at` where a mark follows another character; `bytes` if there is none. */
-static int64_t next_word(const char *text, int64_t at, int64_t bytes) {
-    for (int64_t from = at;;) {
-        const char *mark = memmem(text + from, (size_t)(bytes - from), space_mark, MARK);
-        if (!mark) return bytes;
-        from = mark - text;
-        if (from >= at + MARK && memcmp(mark - MARK, space_mark, MARK) == 0)
-            from += MARK;
-        else if (from > at)
-            return from;
-        else
-            from += MARK;
-    }
-}
-
-static qn_status split_words(const qni_splitter *self, struct qni_walk *w, int depth,
-                             const qni_piece *piece) {
-    (void)self;
-    for (int64_t at = 0, next; at < piece->bytes; at = next) {
-        next = next_word(piece->text, at, piece->bytes);
-        qni_piece part = qni_piece_part(piece, at, next);
-        QN_TRY(qni_walk_next(w, depth, &part));
-    }
-    return QN_OK;
-}
-
-static const qni_splitter word_splitter = {split_words};
-
 /* ---- making it ------------------------------------------------------------------------------- */
 
 typedef struct pair {
@@ -196,12 +163,12 @@ static qn_status rank_scores(const qni_sp_file *f, int32_t *rank) {
 }
 
 static bool may_cut(const sp_bpe *m, const qni_sp_file *f) {
-    int32_t mark = qni_table_find(m->table, space_mark, MARK);
+    int32_t mark = qni_table_find(m->table, QNI_SPACE_MARK, QNI_SPACE_MARK_BYTES);
     bool known = mark >= 0 && mark < m->n && m->usable[mark];
     if (!f->escape_spaces || !(known || f->byte_fallback)) return false;
     for (int64_t i = 0; i < f->n; i++) {
         const qni_sp_bytes *text = &f->piece[i].text;
-        if (m->usable[i] && next_word(text->data, 0, text->size) < text->size) return false;
+        if (m->usable[i] && qni_word_end(text->data, 0, text->size) < text->size) return false;
     }
     return true;
 }
@@ -245,7 +212,7 @@ qn_status qni_sp_bpe_create(qn_tokenizer *t, const qni_sp_file *f, const qni_tri
     QN_TRY(make_merges(t, m, f));
     if (may_cut(m, f)) {
         m->base.remember = true;
-        QN_TRY(qni_add_splitter(t, &word_splitter));
+        QN_TRY(qni_add_word_splitter(t));
     }
     t->model = &m->base;
     return QN_OK;
