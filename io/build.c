@@ -10,7 +10,7 @@
 enum { MAX_STRINGS = 256 };
 
 typedef struct string_lists { /* storage for the lists of one qn_data_options */
-    const char *item[5][MAX_STRINGS];
+    const char *item[8][MAX_STRINGS];
     int used;
     const char *too_many; /* a key with more than MAX_STRINGS */
 } string_lists;
@@ -46,6 +46,30 @@ static bool is(const qn_config *c, const char *key, const char *value) {
     return strcmp(qn_config_string(c, key), value) == 0;
 }
 
+static void examples_options(const qn_config *c, qn_data_options *o, string_lists *lists) {
+    qn_example_format_parse(qn_config_string(c, "data.format"), &o->format);
+    if (o->type == QN_DATA_LABELLED_TEXT && o->format == QN_EXAMPLES_AUTO)
+        o->format = QN_EXAMPLES_LABELLED;
+    o->keys = (qn_example_keys){.messages = set_string(c, "data.columns.messages"),
+                                .prompt = set_string(c, "data.columns.prompt"),
+                                .completion = set_string(c, "data.columns.completion"),
+                                .text = set_string(c, "data.columns.text"),
+                                .text_pair = set_string(c, "data.columns.text_pair"),
+                                .label = set_string(c, "data.columns.label")};
+    o->train_on = is(c, "data.train_on", "all")    ? QN_TRAIN_ON_ALL
+                  : is(c, "data.train_on", "last") ? QN_TRAIN_ON_LAST
+                                                   : QN_TRAIN_ON_ASSISTANT;
+    o->truncate = is(c, "data.truncate", "right")  ? QN_TRUNCATE_RIGHT
+                  : is(c, "data.truncate", "left") ? QN_TRUNCATE_LEFT
+                  : is(c, "data.truncate", "drop") ? QN_TRUNCATE_DROP
+                                                   : QN_TRUNCATE_ERROR;
+    o->unpacked = !qn_config_boolean(c, "data.packing");
+    o->skip_broken = is(c, "data.on_error", "skip");
+    o->regress = is(c, "objective", "regress");
+    o->classes = qn_config_int(c, "model.num_labels");
+    o->label_names = strings(c, "model.id2label", lists);
+}
+
 static void text_options(const qn_config *c, qn_data_options *o, string_lists *lists) {
     o->paths[QN_SPLIT_TRAIN] = strings(c, "data.path", lists);
     o->paths[QN_SPLIT_VAL] = strings(c, "data.val_path", lists);
@@ -53,7 +77,9 @@ static void text_options(const qn_config *c, qn_data_options *o, string_lists *l
     o->include = strings(c, "data.include", lists);
     o->exclude = strings(c, "data.exclude", lists);
     o->block_size = qn_config_int(c, "data.block_size");
-    if (o->type == QN_DATA_TEXT) {
+    if (o->type == QN_DATA_CONVERSATIONS || o->type == QN_DATA_LABELLED_TEXT) {
+        examples_options(c, o, lists);
+    } else if (o->type == QN_DATA_TEXT) {
         o->vocabulary = is(c, "data.vocabulary", "char") ? QN_VOCAB_CHAR : QN_VOCAB_BYTE;
     } else {
         o->raw = is(c, "data.dtype", "u16")   ? QN_RAW_U16
@@ -83,6 +109,18 @@ static qn_status open_tokenizer(qn_build *b, const qn_config *c) {
     return s == QN_OK ? QN_OK : qn_fail_prefix(s, "data.tokenizer");
 }
 
+/* The chat template that conversations are written in; none if there is none to be found. */
+static qn_status open_chat(const qn_config *c, qn_data_options *o) {
+    const char *which = set_string(c, "data.chat_template"),
+               *directory = set_string(c, "data.tokenizer");
+    if (o->type != QN_DATA_CONVERSATIONS || (!which && !directory)) return QN_OK;
+    qn_chat_template *t = NULL;
+    qn_status s = qn_chat_template_open(which, directory, &t);
+    o->chat = t;
+    if (s == QN_OK || (s == QN_ERR_DATA && !which)) return QN_OK;
+    return which ? qn_fail_prefix(s, "data.chat_template") : s;
+}
+
 /* The vocabulary that a text source found becomes the run's tokenizer. */
 static qn_status keep_vocab(qn_build *b, qn_vocab *vocab) {
     if (!vocab) return QN_OK;
@@ -106,9 +144,11 @@ qn_status qn_build_data(qn_build *b, const qn_config *c) {
                          .val_fraction = qn_config_number(c, "data.val_fraction"),
                          .test_fraction = qn_config_number(c, "data.test_fraction"),
                          .cache_dir = set_string(c, "data.cache_dir")};
-    o.type = is(c, "data.type", "text")     ? QN_DATA_TEXT
-             : is(c, "data.type", "tokens") ? QN_DATA_TOKENS
-                                            : QN_DATA_IDX;
+    o.type = is(c, "data.type", "text")            ? QN_DATA_TEXT
+             : is(c, "data.type", "tokens")        ? QN_DATA_TOKENS
+             : is(c, "data.type", "conversations") ? QN_DATA_CONVERSATIONS
+             : is(c, "data.type", "labelled_text") ? QN_DATA_LABELLED_TEXT
+                                                   : QN_DATA_IDX;
     o.division = is(c, "data.split", "random")    ? QN_DATA_RANDOM
                  : is(c, "data.split", "by_file") ? QN_DATA_BY_FILE
                                                   : QN_DATA_CHRONOLOGICAL;
@@ -126,7 +166,10 @@ qn_status qn_build_data(qn_build *b, const qn_config *c) {
         o.tokenizer = o.given ? NULL : b->tokenizer;
     }
     qn_vocab *vocab = NULL;
-    QN_TRY(qn_data_open(&o, &b->source, &vocab));
+    QN_TRY(open_chat(c, &o));
+    qn_status opened = qn_data_open(&o, &b->source, &vocab);
+    qn_chat_template_free((qn_chat_template *)(uintptr_t)o.chat);
+    QN_TRY(opened);
     b->has_source = true;
     QN_TRY(keep_vocab(b, vocab));
     b->data_text = qn_strdup(qn_data_describe(&b->source), "the data's description");

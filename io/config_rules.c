@@ -134,8 +134,8 @@ static void check_task(qn_config *c) {
         if (images != dense) {
             qni_report(c, qni_config_get(c, "data.type"), false, "data.type", NULL,
                        "expected %s for model.type \"%s\", found \"%s\"",
-                       dense ? "\"idx\"" : "\"text\" or \"tokens\"",
-                       qn_config_string(c, "model.type"), qn_config_string(c, "data.type"));
+                       dense ? "\"idx\"" : "texts or tokens", qn_config_string(c, "model.type"),
+                       qn_config_string(c, "data.type"));
         }
     }
     bool lm = is(c, "objective", "lm"), dense = is(c, "model.type", "mlp");
@@ -165,6 +165,15 @@ static void check_task(qn_config *c) {
         qni_report(c, qni_config_get(c, "data.type"), false, "data.type", NULL,
                    "\"%s\" has the next token as target, which model.head \"%s\" does not predict",
                    qn_config_string(c, "data.type"), qn_config_string(c, "model.head"));
+    }
+    bool conversations = is(c, "data.type", "conversations"),
+         labelled = is(c, "data.type", "labelled_text");
+    bool head_of_labels = is(c, "model.head", "sequence_classification");
+    if (set(c, "model.head") &&
+        ((conversations && !is(c, "model.head", "lm")) || (labelled && !head_of_labels))) {
+        qni_report(c, qni_config_get(c, "data.type"), false, "data.type", NULL,
+                   "\"%s\" needs model.head \"%s\", found \"%s\"", qn_config_string(c, "data.type"),
+                   labelled ? "sequence_classification" : "lm", qn_config_string(c, "model.head"));
     }
     int64_t labels = integer(c, "model.num_labels"), names = qn_config_count(c, "model.id2label");
     if (labels && names && labels != names) {

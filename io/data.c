@@ -70,6 +70,8 @@ qn_status qn_data_open(const qn_data_options *o, qn_source *out, qn_vocab **voca
     switch (o->type) {
     case QN_DATA_TEXT:
     case QN_DATA_TOKENS: QN_TRY(check_windows(o)); return qni_window_source(o, out, vocab);
+    case QN_DATA_CONVERSATIONS:
+    case QN_DATA_LABELLED_TEXT: QN_TRY(check_windows(o)); return qni_examples_source(o, out);
     case QN_DATA_IDX: QN_TRY(check_items(o)); return qni_items_source(o, out);
     }
     return qn_fail(QN_ERR_CONFIG, "data: found type %d, which there is not", (int)o->type);

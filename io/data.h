@@ -12,6 +12,9 @@
  *                  them in a random order; of N tokens it makes max(1, N/T - 1) windows.
  *     val, test    windows of T one after the other; in the last one the targets past the end are
  *                  QN_IGNORE_INDEX, so each token but the first is predicted exactly once.
+ *   conversations  "tokens", "positions", "documents", "targets" i32[T]: examples packed into rows,
+ *                  best fit first, told apart by their documents, each with positions from 0.
+ *   labelled_text  "tokens", "documents", for pairs "token_types" i32[T], "labels" i32 or f32[1].
  *   idx            "features" f32[D], D = all axes but the first; "labels" i32 scalar.
  *                  u8 elements are divided by 255; then (x - mean) / std.
  *     train        with `shift` s, the planes of the last two axes are moved together by dy and dx,
@@ -22,9 +25,17 @@
 #define QN_DATA_H
 
 #include "engine/train.h"
+#include "io/chat_template.h"
+#include "io/examples.h"
 #include "io/tokenizer.h"
 
-typedef enum qn_data_type { QN_DATA_TEXT, QN_DATA_TOKENS, QN_DATA_IDX } qn_data_type;
+typedef enum qn_data_type {
+    QN_DATA_TEXT,
+    QN_DATA_TOKENS,
+    QN_DATA_IDX,
+    QN_DATA_CONVERSATIONS,
+    QN_DATA_LABELLED_TEXT
+} qn_data_type;
 
 /* How val and test are taken from the training files. */
 typedef enum qn_data_division {
@@ -40,6 +51,21 @@ typedef enum qn_raw_tokens {
     QN_RAW_U16,
     QN_RAW_U32
 } qn_raw_tokens;
+
+/* What a fine-tuned model learns to write; a message's own "train" or "weight" goes first. */
+typedef enum qn_train_on {
+    QN_TRAIN_ON_ASSISTANT, /* every answer */
+    QN_TRAIN_ON_LAST,      /* the last answer only */
+    QN_TRAIN_ON_ALL        /* the whole text */
+} qn_train_on;
+
+/* What becomes of an example longer than block_size. */
+typedef enum qn_truncate {
+    QN_TRUNCATE_ERROR,
+    QN_TRUNCATE_RIGHT, /* its beginning stays */
+    QN_TRUNCATE_LEFT,  /* its end stays */
+    QN_TRUNCATE_DROP
+} qn_truncate;
 
 typedef struct qn_strings {
     const char *const *item;
@@ -85,6 +111,19 @@ typedef struct qn_data_options {
     int64_t classes;  /* 0: the largest training label + 1 */
     double mean, std; /* std 0: 1 */
     int64_t shift;    /* largest random move of a training item, below its height and width */
+
+    /* conversations and labelled text: records (examples.h) in the files of `paths`, read by
+     * `tokenizer`. classes: of labelled text, 0 = the largest label + 1 */
+    qn_example_format format;
+    qn_example_keys keys;
+    const qn_chat_template
+        *chat; /* outlives qn_data_open only; may be NULL without conversations */
+    qn_train_on train_on;
+    qn_truncate truncate;
+    bool unpacked;          /* one example a row */
+    bool skip_broken;       /* leave bad records out and count them, instead of failing */
+    bool regress;           /* labels are numbers to predict */
+    qn_strings label_names; /* class i is called item[i] */
 } qn_data_options;
 
 /* Opens the data. *vocab is the vocabulary of a text source and the caller's to free; NULL for

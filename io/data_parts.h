@@ -105,6 +105,7 @@ void qni_identity_file(XXH3_state_t *state, const qni_file *f);
 
 qn_status qni_window_source(const qn_data_options *o, qn_source *out, qn_vocab **vocab) QN_CHECKED;
 qn_status qni_items_source(const qn_data_options *o, qn_source *out) QN_CHECKED;
+qn_status qni_examples_source(const qn_data_options *o, qn_source *out) QN_CHECKED;
 
 /* data_text.c: one document span per file, the separator's span, and the vocabulary (NULL with
  * o->tokenizer). *separator_bytes is the caller's (qn_free). Encodes files in place unless the
@@ -151,7 +152,7 @@ typedef struct qni_samples_options {
  * Language models: tokens, positions, documents, targets, each i32[block]; a token's target is the
  * next one of its sample if that is learned, else QN_IGNORE_INDEX; padding has document -1.
  * Otherwise: tokens, documents (0, padding -1), with `pairs` token_types, then labels, i32 or
- * f32. */
+ * f32[1]. */
 qn_status qni_samples_source(const qni_samples_options *o, qni_samples split[QN_SPLIT_COUNT],
                              char *text, qn_source *out) QN_CHECKED;
 

@@ -318,8 +318,9 @@ qn_status qni_samples_source(const qni_samples_options *o, qni_samples split[QN_
     for (int f = 0; f < rows_of_tokens; f++)
         out->field[out->n_fields++] = (qn_field){names[language][f], QN_I32, 1, {o->block}};
     if (!language)
-        out->field[out->n_fields++] =
-            (qn_field){"labels", o->kind == QNI_SAMPLES_CLASSIFY ? QN_I32 : QN_F32, 0, {0}};
+        out->field[out->n_fields++] = o->kind == QNI_SAMPLES_CLASSIFY
+                                          ? (qn_field){"labels", QN_I32, 0, {0}}
+                                          : (qn_field){"labels", QN_F32, 1, {1}};
     for (int s = 0; s < QN_SPLIT_COUNT; s++) out->n[s] = d->row[s].n;
 done:
     if (status != QN_OK) source_free(d);

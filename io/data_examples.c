@@ -1,0 +1,335 @@
+/* data_examples.c — sources over fine-tuning examples: files of records, read once, encoded,
+ * divided and packed. What looks wrong without being an error is told in the description, with its
+ * line. */
+#include "io/data_encode.h"
+
+#include <inttypes.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { WARNED = 5 }; /* lines told of each kind of warning */
+
+typedef enum warning {
+    DUPLICATE,
+    CUT,
+    DROPPED,
+    SKIPPED,
+    EMPTY_ANSWER,
+    TURN_ORDER,
+    WARNINGS
+} warning;
+static const char *const warning_text[WARNINGS] = {
+    "the tokens of an earlier example again",
+    "cut to data.block_size tokens",
+    "left out, longer than data.block_size tokens",
+    "left out",
+    "an empty answer",
+    "roles out of order, expected user and assistant in turn",
+};
+
+typedef struct reading {
+    const qn_data_options *o;
+    qni_files files;
+    qni_head head;
+    qni_samples home[QN_SPLIT_COUNT]; /* by the files' split, before division */
+    qni_encoded encoded;
+    qn_example_format format; /* of the present file */
+    int64_t count[WARNINGS];
+    char *lines[WARNINGS]; /* the first ones, as text */
+    uint64_t *seen;        /* hash table of examples, 0 = free */
+    int64_t n_seen, room;
+    int64_t largest; /* class */
+    bool pairs;
+} reading;
+
+/* ---- warnings -------------------------------------------------------------------------------- */
+
+static qn_status warn(reading *x, warning w, const char *file, int64_t line, const char *why) {
+    if (++x->count[w] > WARNED) return QN_OK;
+    qn_text t = {0};
+    if (x->lines[w]) qn_text_add(&t, x->lines[w]);
+    qn_text_printf(&t, "  %s:%" PRId64 "%s%.200s\n", file, line, why ? ": " : "", why ? why : "");
+    qn_free(x->lines[w]);
+    return qn_text_take(&t, &x->lines[w]);
+}
+
+static bool insert(uint64_t *table, int64_t room, uint64_t hash) {
+    for (int64_t i = (int64_t)(hash & (uint64_t)(room - 1));; i = (i + 1) & (room - 1)) {
+        if (table[i] == hash) return false;
+        if (table[i] != 0) continue;
+        table[i] = hash;
+        return true;
+    }
+}
+
+static qn_status look_for_duplicate(reading *x, bool *duplicate) {
+    const qni_encoded *e = &x->encoded;
+    if (2 * (x->n_seen + 1) > x->room) {
+        int64_t room = x->room ? 2 * x->room : 1024;
+        uint64_t *table = qn_alloc((size_t)room * sizeof *table, "duplicates");
+        if (!table) return QN_ERR_OOM;
+        memset(table, 0, (size_t)room * sizeof *table);
+        for (int64_t i = 0; i < x->room; i++)
+            if (x->seen[i]) insert(table, room, x->seen[i]);
+        qn_free(x->seen);
+        x->seen = table;
+        x->room = room;
+    }
+    uint64_t hash = XXH3_64bits(e->ids.id, (size_t)e->ids.n * sizeof *e->ids.id);
+    *duplicate = !insert(x->seen, x->room, hash ? hash : 1);
+    x->n_seen += !*duplicate;
+    return QN_OK;
+}
+
+static qn_status look_at_turns(reading *x, const qn_example *e, const char *file, int64_t line) {
+    const char *before = "";
+    bool ordered = true, empty = false;
+    for (const cJSON *m = e->messages ? e->messages->child : NULL; m; m = m->next) {
+        const char *role = qn_json_get(m, "role")->valuestring;
+        bool assistant = strcmp(role, "assistant") == 0, user = strcmp(role, "user") == 0;
+        if (user && strcmp(before, "user") == 0) ordered = false;
+        if (assistant &&
+            (!*before || strcmp(before, "system") == 0 || strcmp(before, "assistant") == 0))
+            ordered = false;
+        if (assistant && !*qn_json_get(m, "content")->valuestring && !qn_json_get(m, "tool_calls"))
+            empty = true;
+        before = role;
+    }
+    if (!ordered) QN_TRY(warn(x, TURN_ORDER, file, line, NULL));
+    return empty ? warn(x, EMPTY_ANSWER, file, line, NULL) : QN_OK;
+}
+
+/* ---- labels ---------------------------------------------------------------------------------- */
+
+static qn_status label_of(reading *x, const char *text, double *out) {
+    const qn_data_options *o = x->o;
+    char *end;
+    if (o->regress) {
+        *out = strtod(text, &end);
+        if (*end || end == text || !isfinite(*out))
+            return qn_fail(QN_ERR_DATA, "found label \"%.60s\", expected a finite number", text);
+        return QN_OK;
+    }
+    for (int64_t i = 0; i < o->label_names.n; i++) {
+        if (strcmp(o->label_names.item[i], text) != 0) continue;
+        *out = (double)i;
+        return QN_OK;
+    }
+    long long number = strtoll(text, &end, 10);
+    bool integer = *text && !*end && number >= 0 && number <= INT32_MAX;
+    int64_t most = o->label_names.n ? o->label_names.n : o->classes;
+    if (integer && (most == 0 || number < most)) {
+        *out = (double)number;
+        if (number > x->largest) x->largest = number;
+        return QN_OK;
+    }
+    if (integer)
+        return qn_fail(QN_ERR_DATA, "found label %lld, expected 0 to %lld", number,
+                       (long long)most - 1);
+    return qn_fail(QN_ERR_DATA,
+                   "found label \"%.60s\", expected a class number or one of model.id2label%s",
+                   text, o->label_names.n ? "" : ", which is not stated");
+}
+
+/* ---- reading --------------------------------------------------------------------------------- */
+
+static qn_status add_example(reading *x, const qni_file *f, int64_t line, const qn_example *e) {
+    double label = 0;
+    bool duplicate;
+    qni_encoded *c = &x->encoded;
+    if (e->label) QN_TRY(label_of(x, e->label, &label));
+    QN_TRY(qni_encode_example(x->o, e, c));
+    QN_TRY(look_at_turns(x, e, f->path, line));
+    if (c->dropped) return warn(x, DROPPED, f->path, line, NULL);
+    if (c->cut) QN_TRY(warn(x, CUT, f->path, line, NULL));
+    QN_TRY(look_for_duplicate(x, &duplicate));
+    if (duplicate) QN_TRY(warn(x, DUPLICATE, f->path, line, NULL));
+    if (e->text_pair) x->pairs = true;
+    return qni_samples_add(&x->home[f->home], c->ids.id, c->target, c->type, c->ids.n, label);
+}
+
+static qn_status read_record(reading *x, const qni_file *f, qn_records *r, const cJSON *record,
+                             int64_t line) {
+    qn_setup *arena;
+    qn_example e;
+    if (x->format == QN_EXAMPLES_AUTO)
+        QN_TRY(qn_example_detect(r, record, &x->o->keys, &x->format));
+    QN_TRY(qn_setup_create("an example", &arena));
+    qn_status s = qn_example_read(r, record, x->format, &x->o->keys, arena, &e);
+    if (s == QN_OK && (s = add_example(x, f, line, &e)) == QN_ERR_DATA)
+        s = qn_fail_prefix(s, "%s:%" PRId64, f->path, line);
+    qn_setup_free(arena);
+    return s;
+}
+
+static qn_record_format format_of(const qn_data_options *o, const qni_file *f) {
+    if (o->type != QN_DATA_LABELLED_TEXT) return QN_RECORDS_AUTO;
+    const char *dot = strrchr(f->relative, '.'); /* without .gz */
+    for (int i = QN_RECORDS_JSON; dot && i <= QN_RECORDS_TSV; i++) {
+        if (strcmp(dot + 1, qn_record_format_name((qn_record_format)i)) == 0)
+            return QN_RECORDS_AUTO;
+    }
+    return QN_RECORDS_LABELS;
+}
+
+static qn_status read_file(reading *x, const qni_file *f) {
+    qn_records *r = NULL;
+    const cJSON *record;
+    int64_t line, n = 0;
+    qn_status status;
+    QN_TRY_GOTO(
+        qn_records_open(f->path, (const char *)f->view.bytes, f->size, format_of(x->o, f), &r));
+    x->format = x->o->format;
+    for (;;) {
+        status = qn_records_next(r, &record, &line);
+        if (status == QN_OK && !record) break;
+        if (status == QN_OK) status = read_record(x, f, r, record, line);
+        n++;
+        bool about_data = status == QN_ERR_DATA || status == QN_ERR_FORMAT;
+        if (about_data && x->o->skip_broken)
+            status = warn(x, SKIPPED, f->path, line, qn_error_message());
+        if (status != QN_OK) goto done;
+    }
+    QN_TRY_GOTO(qni_say(&x->head, "  %s: %s, %s, %" PRId64 " records\n", f->relative,
+                        qn_record_format_name(qn_records_format(r)),
+                        qn_example_format_name(x->format), n));
+done:
+    qn_records_free(r);
+    return status;
+}
+
+/* ---- division -------------------------------------------------------------------------------- */
+
+static qn_status copy_samples(const qni_samples *from, const int64_t *index, int64_t first,
+                              int64_t n, qni_samples *to) {
+    for (int64_t i = 0; i < n; i++) {
+        int64_t k = index ? index[first + i] : first + i, at = from->first[k];
+        QN_TRY(qni_samples_add(to, from->id + at, from->target + at, from->type + at,
+                               from->first[k + 1] - at, from->label[k]));
+    }
+    return QN_OK;
+}
+
+static int compare_i64(const void *a, const void *b) {
+    int64_t x = *(const int64_t *)a, y = *(const int64_t *)b;
+    return (x > y) - (x < y);
+}
+
+/* Takes val and test out of the training examples. */
+static qn_status divide(reading *x) {
+    const qn_data_options *o = x->o;
+    int64_t count[QN_SPLIT_COUNT], first = 0, *index = NULL;
+    if (!(o->val_fraction > 0 || o->test_fraction > 0)) return QN_OK;
+    qni_samples all = x->home[QN_SPLIT_TRAIN];
+    x->home[QN_SPLIT_TRAIN] = (qni_samples){0};
+    qn_status status;
+    QN_TRY_GOTO(qni_divide_count(o, all.n, "examples", count));
+    if (o->division == QN_DATA_RANDOM) {
+        uint64_t key = qn_rng_key(o->seed, "data", "division");
+        index = qn_alloc((size_t)all.n * sizeof *index, "division of examples");
+        if (!index) {
+            status = QN_ERR_OOM;
+            goto done;
+        }
+        for (int64_t i = 0; i < all.n; i++)
+            index[i] = (int64_t)qn_rng_permute(key, (uint64_t)all.n, (uint64_t)i);
+    }
+    for (int s = 0; s < QN_SPLIT_COUNT; first += count[s++]) {
+        if (index) qsort(index + first, (size_t)count[s], sizeof *index, compare_i64);
+        QN_TRY_GOTO(copy_samples(&all, index, first, count[s], &x->home[s]));
+    }
+done:
+    qni_samples_free(&all);
+    qn_free(index);
+    return status;
+}
+
+/* ---- the source ------------------------------------------------------------------------------ */
+
+static uint64_t identity(const reading *x, const qni_samples_options *so) {
+    XXH3_state_t state;
+    XXH3_64bits_reset(&state);
+    qni_identity_text(
+        &state, "examples kind %d block %" PRId64 " classes %" PRId64 " tokenizer %s\n",
+        (int)so->kind, so->block, so->classes, qn_tokenizer_identity(x->o->tokenizer));
+    for (int s = 0; s < QN_SPLIT_COUNT; s++) {
+        const qni_samples *p = &x->home[s];
+        qni_identity_text(&state, "split %d n %" PRId64 "\n", s, p->n);
+        if (p->n == 0) continue;
+        size_t tokens = (size_t)p->first[p->n];
+        XXH3_64bits_update(&state, p->first, (size_t)(p->n + 1) * sizeof *p->first);
+        XXH3_64bits_update(&state, p->id, tokens * sizeof *p->id);
+        XXH3_64bits_update(&state, p->target, tokens);
+        XXH3_64bits_update(&state, p->type, tokens);
+        XXH3_64bits_update(&state, p->label, (size_t)p->n * sizeof *p->label);
+    }
+    return XXH3_64bits_digest(&state);
+}
+
+static qn_status describe(reading *x) {
+    for (int w = 0; w < WARNINGS; w++) {
+        if (x->count[w] == 0) continue;
+        QN_TRY(qni_say(&x->head, "warning: %" PRId64 " example%s: %s\n%s%s", x->count[w],
+                       x->count[w] == 1 ? "" : "s", warning_text[w], x->lines[w],
+                       x->count[w] > WARNED ? "  ...\n" : ""));
+    }
+    return QN_OK;
+}
+
+static int32_t padding_of(const qn_tokenizer *t) {
+    int32_t id = qn_tokenizer_role(t, QN_TOKEN_PAD);
+    if (id < 0) id = qn_tokenizer_role(t, QN_TOKEN_EOS);
+    return id < 0 ? 0 : id;
+}
+
+static qn_status finish(reading *x, qn_source *out) {
+    const qn_data_options *o = x->o;
+    bool labelled = o->type == QN_DATA_LABELLED_TEXT;
+    int64_t classes = o->label_names.n ? o->label_names.n
+                      : o->classes     ? o->classes
+                                       : x->largest + 1;
+    qni_samples_options so = {.kind = !labelled
+                                          ? o->unpacked ? QNI_SAMPLES_SINGLE : QNI_SAMPLES_PACKED
+                                      : o->regress ? QNI_SAMPLES_REGRESS
+                                                   : QNI_SAMPLES_CLASSIFY,
+                              .block = o->block_size,
+                              .pad = padding_of(o->tokenizer),
+                              .classes = !labelled    ? qn_tokenizer_size(o->tokenizer)
+                                         : o->regress ? 0
+                                                      : classes,
+                              .pairs = x->pairs,
+                              .seed = o->seed};
+    if (x->home[QN_SPLIT_TRAIN].n == 0)
+        return qn_fail(QN_ERR_DATA, "data: found no examples to learn from");
+    so.identity = identity(x, &so);
+    QN_TRY(describe(x));
+    char *text = x->head.text;
+    x->head.text = NULL;
+    return qni_samples_source(&so, x->home, text, out);
+}
+
+qn_status qni_examples_source(const qn_data_options *o, qn_source *out) {
+    reading x = {.o = o};
+    qn_status status;
+    if (!o->tokenizer) {
+        return qn_fail(QN_ERR_CONFIG, "data: found no tokenizer to read examples with, expected "
+                                      "data.tokenizer (or model.pretrained)");
+    }
+    for (int s = 0; s < QN_SPLIT_COUNT; s++) QN_TRY_GOTO(qni_files_open(o, (qn_split)s, &x.files));
+    QN_TRY_GOTO(qni_files_check_leak(&x.files));
+    QN_TRY_GOTO(
+        qni_say(&x.head, "examples: %" PRId64 " file%s\n", x.files.n, x.files.n == 1 ? "" : "s"));
+    for (int64_t i = 0; i < x.files.n; i++) QN_TRY_GOTO(read_file(&x, &x.files.file[i]));
+    QN_TRY_GOTO(divide(&x));
+    status = finish(&x, out);
+done:
+    for (int s = 0; s < QN_SPLIT_COUNT; s++) qni_samples_free(&x.home[s]);
+    for (int w = 0; w < WARNINGS; w++) qn_free(x.lines[w]);
+    qni_files_close(&x.files);
+    qni_encoded_free(&x.encoded);
+    qn_free(x.seen);
+    qn_free(x.head.text);
+    return status;
+}
