@@ -73,6 +73,7 @@ qn_status qn_verb_config(const qn_cli *cli) QN_CHECKED;
 qn_status qn_verb_init(const qn_cli *cli) QN_CHECKED;
 qn_status qn_verb_inspect(const qn_cli *cli) QN_CHECKED;
 qn_status qn_verb_export(const qn_cli *cli) QN_CHECKED;
+qn_status qn_verb_merge(const qn_cli *cli) QN_CHECKED;
 qn_status qn_verb_report(const qn_cli *cli) QN_CHECKED;
 qn_status qn_verb_bench(const qn_cli *cli) QN_CHECKED;
 qn_status qn_verb_doctor(const qn_cli *cli) QN_CHECKED;

@@ -213,6 +213,34 @@ done:
     return status;
 }
 
+qn_status qn_config_load_model(const char *dir, const char *const *sets, int n_sets,
+                               qn_config **out, char **diagnostics) {
+    qn_config *c = NULL;
+    qn_status status;
+    qn_text t = {0};
+    char base[PATH_MAX], *text = NULL;
+    *out = NULL;
+    if (diagnostics) *diagnostics = NULL;
+    if (!realpath(".", base))
+        return qn_fail(QN_ERR_IO, "the working directory: %s", strerror(errno));
+    qn_text_add(&t, "{\"data\": {\"type\": \"tokens\", \"path\": \"none\"}, "
+                    "\"train\": {\"max_steps\": 1}, \"model\": {\"pretrained\": ");
+    qn_text_json_string(&t, dir);
+    qn_text_add(&t, "}}");
+    size_t length = t.length;
+    QN_TRY(qn_text_take(&t, &text));
+    QN_TRY_GOTO(create(dir, &c));
+    QN_TRY_GOTO(apply_text(c, dir, text, length, base, NULL));
+    QN_TRY_GOTO(finish(c, sets, n_sets, false));
+    QN_TRY_GOTO(conclude(c, diagnostics));
+    *out = c;
+    c = NULL;
+done:
+    qn_config_free(c);
+    qn_free(text);
+    return status;
+}
+
 qn_status qn_config_load_text(const char *name, const char *text, size_t length,
                               const char *base_dir, const char *const *sets, int n_sets,
                               qn_config **out, char **diagnostics) {

@@ -39,6 +39,10 @@ qn_status qn_config_load(const char *path, const char *const *sets, int n_sets, 
 qn_status qn_config_load_text(const char *name, const char *text, size_t length,
                               const char *base_dir, const char *const *sets, int n_sets,
                               qn_config **out, char **diagnostics) QN_CHECKED;
+/* A configuration of nothing but a pretrained model: model.pretrained is `dir`; data.* and train.*
+ * are there for form's sake. */
+qn_status qn_config_load_model(const char *dir, const char *const *sets, int n_sets,
+                               qn_config **out, char **diagnostics) QN_CHECKED;
 void qn_config_free(qn_config *c); /* NULL is legal */
 
 /* ---- reading --------------------------------------------------------------------------------- */

@@ -9,6 +9,7 @@
 #ifndef QN_PEFT_H
 #define QN_PEFT_H
 
+#include "io/config.h"
 #include "layers/layers.h"
 
 typedef struct qn_peft qn_peft;
@@ -29,6 +30,12 @@ const char *qn_peft_base(const qn_peft *a);
  * missing, unexpected or of another shape are QN_ERR_DATA that lists them, and so are layers whose
  * adapter is multiplied by another number here; nothing is written then. */
 qn_status qn_peft_load(const qn_peft *a, qn_params *p) QN_CHECKED;
+
+/* Writes DIR, which must not exist, with adapter_config.json and adapter_model.safetensors (f32):
+ * the adapters of bound parameters and what was trained beside them. The configuration tells the
+ * base model, the task and how the adapters were made. The directory appears whole or not at
+ * all. */
+qn_status qn_peft_write(const char *dir, const qn_config *c, const qn_params *p) QN_CHECKED;
 
 /* The key of a parameter in PEFT's file. */
 void qn_peft_key(const qn_params *p, int i, char *key, size_t size);

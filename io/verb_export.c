@@ -1,6 +1,7 @@
-/* verb_export.c — `quern export`: a run's model for other programs. */
+/* verb_export.c — `quern export`: a run's model, or the adapter it trained, for other programs. */
 #include "io/cli.h"
 #include "io/hf_export.h"
+#include "io/peft.h"
 #include "io/run_load.h"
 
 #include <stdio.h>
@@ -30,6 +31,17 @@ static qn_status export_run(const qn_cli *cli, const qn_loaded *l) {
     return QN_OK;
 }
 
+static qn_status export_adapter(const qn_cli *cli, const qn_loaded *l) {
+    if (qn_cli_has(cli, "--dtype") || qn_cli_has(cli, "--shard-size")) {
+        return qn_fail(QN_ERR_USAGE,
+                       "export: this run has trained an adapter, which PEFT keeps as one "
+                       "file of f32; `quern merge` gives a model of its own");
+    }
+    QN_TRY(qn_peft_write(qn_cli_value(cli, "--out"), l->config, l->params));
+    printf("%s\n", qn_cli_value(cli, "--out"));
+    return QN_OK;
+}
+
 qn_status qn_verb_export(const qn_cli *cli) {
     static const char *const host[] = {"device=cpu"};
     qn_loaded l;
@@ -38,11 +50,7 @@ qn_status qn_verb_export(const qn_cli *cli) {
     QN_TRY(qn_loaded_open(cli->arg[0], qn_cli_value(cli, "--ckpt"), host, 1, &l, warning,
                           sizeof warning));
     if (*warning) fprintf(stderr, "quern: warning: %s\n", warning);
-    qn_status s = l.params->n_adapters > 0 ? qn_fail(QN_ERR_UNSUPPORTED,
-                                                     "%s: the run has trained an adapter, which is "
-                                                     "no model of its own",
-                                                     cli->arg[0])
-                                           : export_run(cli, &l);
+    qn_status s = l.params->n_adapters > 0 ? export_adapter(cli, &l) : export_run(cli, &l);
     qn_loaded_free(&l);
     return s;
 }

@@ -78,6 +78,10 @@ typedef struct qn_lora_config {
 qn_status qn_lora_declare(const qn_lora_config *c, qn_params *p) QN_CHECKED;
 /* DoRA's magnitudes = the norms of the rows of the weights as they are now. */
 qn_status qn_lora_init_magnitudes(qn_params *p) QN_CHECKED;
+/* lora_merge.c: w += scale b a, with magnitudes each row brought to its length, for all adapters of
+ * parameters on the host. Arithmetic in f64, the result rounded to `stored` before it is rounded to
+ * the weights' dtype. Afterwards the model computes without adapters. */
+qn_status qn_lora_merge(qn_params *p, qn_dtype stored, int threads) QN_CHECKED;
 /* For dense.c: act(x w^T + the adapters + b) + residual over n linears whose weights w (and biases
  * b, or NULL) are one view; out[i] as in qn_dense_group. act and residual only for n = 1. */
 void qn_lora_dense(qn_graph *g, int n, const char *const *paths, qn_value *x, qn_value *w,

@@ -8,6 +8,7 @@
  */
 #include "io/file.h"
 #include "io/peft.h"
+#include "io/safetensors.h"
 #include "tests/harness.h"
 #include "tests/harness_golden.h"
 #include "tests/harness_training.h"
@@ -120,7 +121,7 @@ static void close_case(fixture *f) {
 
 /* ---- logits ---------------------------------------------------------------------------------- */
 
-static void check_logits(const fixture *f) {
+static void check_logits(const fixture *f, const char *which) {
     qn_tape_options o = {.name = "logits", .threads = 1, .device = QN_CPU};
     qn_tape *t;
     qn_graph g;
@@ -140,7 +141,7 @@ static void check_logits(const fixture *f) {
     qn_assert_ok(qn_arena_create("pool", qn_program_pool_bytes(p), &pool));
     qn_assert_ok(qn_program_bind(p, QN_CPU, pool));
     qn_assert_ok(qn_program_replay(p));
-    qn_assert_ok(qn_golden_get(f->peft, &want, "%s/logits", f->name));
+    qn_assert_ok(qn_golden_get(f->peft, &want, "%s/%s", f->name, which));
     assert_int_equal(qn_tensor_count(&want), TIME * VOCAB);
     for (int64_t i = 0; i < TIME * VOCAB; i++) {
         qn_assert_close(qn_tensor_get(&y->t, i), qn_tensor_get(&want, i), EXACT, f->name);
@@ -154,8 +155,85 @@ static void logits_are_pefts(void **state) {
     for (int i = 0; i < N_CASES; i++) {
         fixture f;
         open_case(&f, cases[i]);
-        check_logits(&f);
+        check_logits(&f, "logits");
         close_case(&f);
+    }
+}
+
+/* Folded into the weights, the model computes what PEFT's merged one does, without adapters. */
+static void merged_weights_are_pefts(void **state) {
+    (void)state;
+    for (int i = 0; i < N_CASES; i++) {
+        fixture f;
+        open_case(&f, cases[i]);
+        qn_assert_ok(qn_lora_merge(f.rig.session->params, QN_F64, 1 + i % 2));
+        assert_int_equal(f.rig.session->params->n_adapters, 0);
+        check_logits(&f, "merged");
+        close_case(&f);
+    }
+}
+
+/* ---- writing --------------------------------------------------------------------------------- */
+
+static qn_config *written_config(const fixture *f) {
+    const qn_lora_config *c = qn_peft_config(f->adapter);
+    static const char *const bias[] = {"none", "lora_only", "all"};
+    char text[1024], *diagnostics;
+    qn_config *out;
+    snprintf(text, sizeof text,
+             "{\"model\": {\"type\": \"%s\", \"hidden_size\": 32, \"num_hidden_layers\": 2,"
+             " \"num_attention_heads\": 2}, \"data\": {\"type\": \"tokens\", \"path\": \"x\"},"
+             " \"train\": {\"max_steps\": 1}, \"adapter\": {\"type\": \"lora\", \"r\": %d,"
+             " \"alpha\": %d, \"bias\": \"%s\", \"use_dora\": %s, \"use_rslora\": %s}}",
+             f->rig.config.type, (int)c->rank, (int)c->alpha, bias[c->bias],
+             c->dora ? "true" : "false", c->rslora ? "true" : "false");
+    if (qn_config_load_text("c", text, strlen(text), NULL, NULL, 0, &out, &diagnostics) != QN_OK) {
+        fail_msg("%s", diagnostics);
+    }
+    return out;
+}
+
+static void same_tensors(const char *a, const char *b) {
+    qn_safetensors *x, *y;
+    qn_assert_ok(qn_safetensors_open(a, &x));
+    qn_assert_ok(qn_safetensors_open(b, &y));
+    assert_int_equal(qn_safetensors_count(x), qn_safetensors_count(y));
+    for (int64_t i = 0; i < qn_safetensors_count(x); i++) {
+        const qn_safetensor *t = qn_safetensors_get(x, i), *u = qn_safetensors_get(y, i);
+        assert_string_equal(t->name, u->name);
+        assert_string_equal(t->dtype, u->dtype);
+        assert_int_equal(t->bytes, u->bytes);
+        if (memcmp(t->data, u->data, (size_t)t->bytes) != 0) fail_msg("%s differs", t->name);
+    }
+    qn_safetensors_close(x);
+    qn_safetensors_close(y);
+}
+
+/* What is written has the names, dtypes and bytes of what PEFT wrote, and opens again as the same
+ * adapter: the same layers, ranks and scales, or loading would refuse it. */
+static void written_adapters_are_pefts(void **state) {
+    (void)state;
+    for (int i = 0; i < N_CASES; i++) {
+        fixture f;
+        char *folder = qn_test_dir(), dir[QN_PATH_MAX], a[QN_PATH_MAX], b[QN_PATH_MAX];
+        qn_peft *again;
+        open_case(&f, cases[i]);
+        qn_config *c = written_config(&f);
+        snprintf(dir, sizeof dir, "%s/adapter", folder);
+        qn_assert_ok(qn_peft_write(dir, c, f.rig.session->params));
+        assert_int_equal(qn_peft_write(dir, c, f.rig.session->params), QN_ERR_USAGE);
+        snprintf(a, sizeof a, GOLDEN "peft/%s/adapter_model.safetensors", cases[i]);
+        snprintf(b, sizeof b, "%.200s/adapter_model.safetensors", dir);
+        same_tensors(a, b);
+        qn_assert_ok(qn_peft_open(dir, &again));
+        assert_string_equal(qn_peft_notes(again), "");
+        assert_int_equal(qn_peft_config(again)->bias, qn_peft_config(f.adapter)->bias);
+        qn_assert_ok(qn_peft_load(again, f.rig.session->params));
+        check_logits(&f, "logits");
+        qn_peft_close(again);
+        qn_config_free(c);
+        close_case(&f);
+        qn_test_dir_remove(folder);
     }
 }
 
@@ -334,6 +412,8 @@ static void what_does_not_fit_is_refused_whole(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(logits_are_pefts),
+        cmocka_unit_test(merged_weights_are_pefts),
+        cmocka_unit_test(written_adapters_are_pefts),
         cmocka_unit_test(ten_steps_are_pefts),
         cmocka_unit_test(other_configurations_are_refused),
         cmocka_unit_test(other_files_are_refused),
