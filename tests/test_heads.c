@@ -6,8 +6,9 @@
  *
  * f64: everything within 1e-12 of the reference, relative to the larger of the value and 1 (a
  * gradient's dot product, which may cancel: of its L2 norm); the sums are of some hundred terms.
- * f32: first logits and losses within 2e-5, ten steps' losses within 2e-4: AdamW divides gradients
- * by their own size, so that rounding of small ones moves weights by as much as large ones.
+ * f32: first logits and losses within 2e-5, on CUDA first losses and gradient norms; ten steps'
+ * losses within 2e-4: AdamW divides gradients by their own size, so that rounding of small ones
+ * moves weights by as much as large ones.
  */
 #include "tests/harness.h"
 #include "tests/harness_golden.h"
@@ -139,10 +140,15 @@ static int64_t our_index(const qn_param *q, int64_t k) {
     return q->hf_transposed ? k % q->shape[0] * q->shape[1] + k / q->shape[0] : k;
 }
 
+/* Made on the host, wherever the session's weights are. */
 static void initialise(qn_params *p) {
+    qn_tensor all = p->weights;
+    size_t bytes = qn_tensor_bytes(&all);
+    all.data = calloc(1, bytes);
+    if (!all.data) fail_msg("out of memory");
     for (int i = 0; i < p->n; i++) {
         const qn_param *q = &p->item[i];
-        qn_tensor w = qn_param_tensor(p, i, &p->weights);
+        qn_tensor w = qn_param_tensor(p, i, &all);
         for (int64_t k = 0; k < q->count; k++) {
             double u = unit(q->hf_name, k);
             double v = q->ndim > 1              ? u / 4
@@ -151,6 +157,8 @@ static void initialise(qn_params *p) {
             qn_tensor_set(&w, our_index(q, k), v);
         }
     }
+    qn_assert_ok(qn_device_copy(p->device, p->weights.data, all.data, bytes));
+    free(all.data);
 }
 
 /* What no gradient reaches but rounding noise counts as zero. */
@@ -281,6 +289,39 @@ static void test_f32(void **state) {
     check_all(QN_PRECISION_F32);
 }
 
+/* Loss and gradient norm of the first step, f32 on the device. */
+static void test_cuda(void **state) {
+    (void)state;
+    if (!qn_cuda_usable()) skip();
+    qn_golden *g;
+    qn_assert_ok(qn_golden_open(QUERN_SOURCE_DIR "/tests/golden/heads.bin", &g));
+    for (int i = 0; i < N_CASES; i++) {
+        const head_case *c = &cases[i];
+        golden_source s;
+        qn_rig r;
+        qn_step_report report;
+        qn_tensor loss, p;
+        double square = 0;
+        make_source(&s, g, c);
+        make_rig(&r, c, QN_PRECISION_F32);
+        r.data.source = s.source;
+        r.options.device = QN_CUDA;
+        qn_assert_ok(qn_rig_open(&r));
+        initialise(r.session->params);
+        qn_assert_ok(qn_rig_step(&r, 0, 1e-2, &report));
+        for (int k = 0; k < r.session->params->n; k++) {
+            const char *name = r.session->params->item[k].hf_name;
+            qn_assert_ok(qn_golden_get(g, &p, "%s/p/%s", c->name, name));
+            square += qn_tensor_get(&p, 0) * qn_tensor_get(&p, 0);
+        }
+        qn_assert_ok(qn_golden_get(g, &loss, "%s/loss", c->name));
+        qn_assert_close(report.loss, qn_tensor_get(&loss, 0), 2e-5, c->name);
+        qn_assert_close(report.grad_norm, sqrt(square), 2e-5, c->name);
+        qn_rig_free(&r);
+    }
+    qn_golden_close(g);
+}
+
 /* ---- properties ------------------------------------------------------------------------------ */
 
 static double loss_of(const qn_golden *g, const head_case *c, const char *left_out) {
@@ -341,6 +382,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_f64),
         cmocka_unit_test(test_f32),
+        cmocka_unit_test(test_cuda),
         cmocka_unit_test(test_fields_matter),
         cmocka_unit_test(test_heads_that_a_family_lacks_are_refused),
     };
