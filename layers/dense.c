@@ -8,9 +8,11 @@ qn_init qn_init_torch_linear(int64_t in) {
     return (qn_init){QN_INIT_UNIFORM, in > 0 ? 1.0 / sqrt((double)in) : 0.0};
 }
 
-qn_status qn_dense_declare(qn_params *p, const char *path, const char *hf,
-                           const qn_linear_spec *spec) {
-    char name[256], hf_name[256];
+enum { NAME = 256 };
+
+static qn_status declare_weight(qn_params *p, const char *path, const char *hf,
+                                const qn_linear_spec *spec, bool follows) {
+    char name[NAME], hf_name[NAME];
     snprintf(name, sizeof name, "%s.weight", path);
     snprintf(hf_name, sizeof hf_name, "%s.weight", hf);
     qn_param weight = {.name = name,
@@ -21,8 +23,13 @@ qn_status qn_dense_declare(qn_params *p, const char *path, const char *hf,
                        .init = spec->init.kind,
                        .init_scale = spec->init.scale,
                        .role = spec->output ? QN_ROLE_OUTPUT : QN_ROLE_LINEAR,
-                       .fused = spec->fused};
-    QN_TRY(qn_params_add(p, &weight));
+                       .fused = follows};
+    return qn_params_add(p, &weight);
+}
+
+static qn_status declare_bias(qn_params *p, const char *path, const char *hf,
+                              const qn_linear_spec *spec, bool follows) {
+    char name[NAME], hf_name[NAME];
     if (!spec->bias) return QN_OK;
     snprintf(name, sizeof name, "%s.bias", path);
     snprintf(hf_name, sizeof hf_name, "%s.bias", hf);
@@ -33,12 +40,26 @@ qn_status qn_dense_declare(qn_params *p, const char *path, const char *hf,
                      .shape = {spec->out},
                      .init = uniform ? QN_INIT_UNIFORM : QN_INIT_ZERO,
                      .init_scale = spec->init.scale,
+                     .fused = follows,
                      .no_decay = true};
     return qn_params_add(p, &bias);
 }
 
+qn_status qn_dense_declare(qn_params *p, const char *path, const char *hf,
+                           const qn_linear_spec *spec) {
+    QN_TRY(declare_weight(p, path, hf, spec, false));
+    return declare_bias(p, path, hf, spec, false);
+}
+
+qn_status qn_dense_group_declare(qn_params *p, int n, const char *const *paths,
+                                 const char *const *hf, const qn_linear_spec *specs) {
+    for (int i = 0; i < n; i++) QN_TRY(declare_weight(p, paths[i], hf[i], &specs[i], i > 0));
+    for (int i = 0; i < n; i++) QN_TRY(declare_bias(p, paths[i], hf[i], &specs[i], i > 0));
+    return QN_OK;
+}
+
 static qn_value *bias_of(qn_graph *g, const char *path) {
-    char name[256];
+    char name[NAME];
     snprintf(name, sizeof name, "%s.bias", path);
     return qn_params_find(g->params, name) ? qn_graph_param(g, "%s", name) : NULL;
 }
@@ -52,13 +73,11 @@ qn_value *qn_dense(qn_graph *g, const char *path, qn_value *x, qn_activation act
 }
 
 void qn_dense_group(qn_graph *g, int n, const char *const *paths, qn_value *x, qn_value **out) {
-    qn_value *b = NULL, *w = qn_graph_fused(g, n, "%s.weight", paths[0]);
-    bool adapted = false, together = w != NULL;
-    for (int i = 0; i < n; i++) {
-        adapted = adapted || qn_params_adapter(g->params, paths[i]);
-        together = together && !bias_of(g, paths[i]);
-    }
-    if (!together) {
+    qn_value *w = qn_graph_fused(g, n, "%s.weight", paths[0]), *b = NULL;
+    bool adapted = false, biased = bias_of(g, paths[0]) != NULL;
+    if (biased) b = qn_graph_fused(g, n, "%s.bias", paths[0]);
+    for (int i = 0; i < n; i++) adapted = adapted || qn_params_adapter(g->params, paths[i]);
+    if (!w || (biased && !b)) {
         for (int i = 0; i < n; i++) out[i] = qn_dense(g, paths[i], x, QN_ACT_NONE, NULL);
         return;
     }

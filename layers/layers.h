@@ -19,7 +19,6 @@ typedef struct qn_init {
 typedef struct qn_linear_spec {
     int64_t in, out;
     bool bias;
-    bool fused;         /* its weight (and bias) follow the ones declared just before */
     bool hf_transposed; /* Hugging Face stores the weight as [in,out] */
     bool output;        /* the output layer: "all-linear" adapters leave it alone */
     qn_init init;
@@ -28,13 +27,16 @@ typedef struct qn_linear_spec {
 /* Adds PATH.weight (out,in) and, if asked, PATH.bias (out); hf is the Hugging Face path. */
 qn_status qn_dense_declare(qn_params *p, const char *path, const char *hf,
                            const qn_linear_spec *spec) QN_CHECKED;
+enum { QN_MAX_GROUP = QN_ADAPTER_PARTS };
+/* Linears of one input: their weights lie together, and so do their biases. */
+qn_status qn_dense_group_declare(qn_params *p, int n, const char *const *paths,
+                                 const char *const *hf, const qn_linear_spec *specs) QN_CHECKED;
 /* act(x w^T + b) + residual with the parameters of `path`; b only if declared, w with its adapter
  * if it has one. */
 qn_value *qn_dense(qn_graph *g, const char *path, qn_value *x, qn_activation act,
                    qn_value *residual);
-enum { QN_MAX_GROUP = QN_ADAPTER_PARTS };
-/* out[i] = x w_i^T + b_i for linears that were declared one after the other and fused: one product,
- * whose parts are views of one value. Where they do not lie together, one product each. */
+/* out[i] = x w_i^T + b_i for linears declared as a group: one product, whose parts are views of one
+ * value. Where they do not lie together, because only some are frozen, one product each. */
 void qn_dense_group(qn_graph *g, int n, const char *const *paths, qn_value *x, qn_value **out);
 
 /* PyTorch's default for nn.Linear: U(-1/sqrt(in), 1/sqrt(in)) for weight and bias. */

@@ -314,6 +314,20 @@ static void test_defaults(void **state) {
     assert_true(qn_config_int(c, "run.seed") == 9007199254740993);
     assert_true(qn_config_int(c, "generate.seed") == 9007199254740993);
     qn_config_free(c);
+
+    static const char *const yarn[] = {"model.type=qwen3", "model.max_position_embeddings=128",
+                                       "model.rope_scaling.rope_type=yarn",
+                                       "model.rope_scaling.original_max_position_embeddings=32",
+                                       "data.block_size=64"};
+    c = must_load(MINIMAL, yarn, sizeof yarn / sizeof *yarn);
+    assert_int_equal(qn_config_int(c, "model.head_dim"), 128);
+    assert_true(qn_config_number(c, "model.rms_norm_eps") == 1e-6);
+    assert_true(qn_config_number(c, "model.rope_scaling.factor") == 4);
+    assert_true(qn_config_number(c, "model.rope_scaling.beta_fast") == 32);
+    assert_true(qn_config_boolean(c, "model.rope_scaling.truncate"));
+    assert_false(qn_config_is_set(c, "model.rope_scaling.attention_factor"));
+    assert_false(qn_config_is_set(c, "model.sliding_window"));
+    qn_config_free(c);
 }
 
 /* ---- writing --------------------------------------------------------------------------------- */

@@ -5,6 +5,12 @@
 #define FAMILIES                                                                                   \
     "\"mlp\", \"gpt2\", \"llama\", \"mistral\", \"qwen2\", \"qwen3\", \"bert\", \"roberta\""
 
+/* A decoder with one more member of its section, which is the second line. */
+#define DECODER(type, member)                                                                      \
+    "\"model\": {\"type\": " type ", \"hidden_size\": 8, \"num_hidden_layers\": 1, "               \
+    "\"num_attention_heads\": 2,\n " member "},\n "                                                \
+    "\"data\": {\"type\": \"text\", \"path\": \"x.txt\", \"block_size\": 100}, " TRAIN "}"
+
 /* ---- errors ---------------------------------------------------------------------------------- */
 
 /* One mistake each; `error` is the whole first line. */
@@ -123,6 +129,32 @@ static const struct {
     {"{\"model\": {\"type\": \"llama\", \"hidden_size\": 9, \"num_hidden_layers\": 1, "
      "\"num_attention_heads\": 3}," DATA "," TRAIN "}",
      "c.json:1:44: error: model.head_dim: expected an even number, found 3", NULL},
+    /* positions and windows */
+    {"{" DECODER("\"llama\"", "\"rope_scaling\": {\"rope_type\": \"longrope\"}"),
+     "c.json:2:32: error: model.rope_scaling.rope_type: expected one of \"default\", \"linear\", "
+     "\"dynamic\", \"llama3\", \"yarn\", found \"longrope\"",
+     NULL},
+    {"{" DECODER("\"llama\"", "\"rope_scaling\": {\"rope_type\": \"linear\"}"),
+     "c.json:2:19: error: model.rope_scaling.factor: expected it for rope_type \"linear\"", NULL},
+    {"{" DECODER("\"llama\"", "\"rope_scaling\": {\"factor\": 2}"),
+     "c.json:2:19: error: model.rope_scaling.factor: has no meaning here, expected only when "
+     "model.rope_scaling.rope_type is linear or dynamic or llama3 or yarn (found \"default\")",
+     NULL},
+    {"{" DECODER("\"llama\"", "\"rope_scaling\": {\"rope_type\": \"llama3\", \"factor\": 8, "
+                              "\"low_freq_factor\": 4, \"high_freq_factor\": 4}"),
+     "c.json:2:77: error: model.rope_scaling.high_freq_factor: expected more than low_freq_factor "
+     "= 4, found 4",
+     NULL},
+    {"{" DECODER("\"llama\"", "\"sliding_window\": 4"),
+     "c.json:2:2: error: model.sliding_window: has no meaning here, expected only when model.type "
+     "is mistral or qwen2 or qwen3 (found \"llama\")",
+     NULL},
+    {"{" DECODER("\"qwen2\"", "\"layer_types\": [\"full_attention\", \"sliding_attention\"]"),
+     "c.json:2:2: error: model.layer_types: expected one for each of 1 blocks, found 2", NULL},
+    {"{" DECODER("\"mistral\"", "\"max_position_embeddings\": 64"),
+     "c.json:3:58: error: data.block_size: expected at most model.max_position_embeddings = 64, "
+     "found 100",
+     NULL},
     {"{" MODEL "," DATA "," TRAIN ",\n\"objective\": \"classify\"}",
      "c.json:2:14: error: objective: expected \"lm\" for model.head \"lm\", found "
      "\"classify\"",
