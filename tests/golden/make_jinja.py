@@ -276,14 +276,16 @@ def compare(program, count, directory):
         templates.update({p.name: p.read_text() for p in sorted(directory.glob("*.jinja"))})
     cases = [{"template": t, "variables": random_conversation(r), "name": name}
              for _ in range(-(-count // len(templates))) for name, t in templates.items()]
-    lines = "".join(json.dumps({k: c[k] for k in ("template", "variables")}, ensure_ascii=False)
-                    + "\n" for c in cases)
+    lines = "".join(json.dumps({"template": c["template"], "variables": c["variables"],
+                                **({"spans": 1} if re.search(r"\bendgeneration\b", c["template"]) else {})},
+                               ensure_ascii=False) + "\n" for c in cases)
     done = subprocess.run([program, "--render"], input=lines, capture_output=True, text=True,
                           check=True)
     counts, shown = {}, 0
     for case, line in zip(cases, done.stdout.splitlines(), strict=True):
         found, expected = json.loads(line), render(case["template"], case["variables"])
-        same = found.get("text") == expected.get("text")
+        same = (found.get("text") == expected.get("text")
+                and found["generated"] == expected.get("generated", []))
         c = counts.setdefault(case["name"], [0, 0, 0])
         c[0] += same and "text" in found
         c[1] += same and "text" not in found
