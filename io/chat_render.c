@@ -1,11 +1,12 @@
 /* chat_render.c — a conversation through its template, and which part of the text is whose.
  *
- * A part is found in one of three ways. Generation blocks say it themselves. Otherwise the
+ * A part is found in one of several ways. Generation blocks say it themselves. Otherwise the
  * conversation cut off before the message, with a generation prompt, and behind the message are
  * rendered: if both texts are beginnings of the whole, the part lies between their ends. Templates
  * that rewrite earlier turns (by leaving out reasoning, say) break that; then the message's content
  * is replaced by a mark that is nowhere in the text, and the part is what changes, with what the
- * template writes behind the mark when the conversation ends there.
+ * template writes behind the mark when the conversation ends there. If more than that changes, the
+ * part begins where the text leaves the generation prompt.
  */
 #include "io/chat_parts.h"
 
@@ -132,17 +133,35 @@ static size_t without_space(const char *s, size_t begin, size_t end) {
     return end;
 }
 
-/* Between the conversation before the message and behind it, where both begin the whole. */
-static bool between_cuts(const chat *c, int64_t message, qn_chat_part *out) {
+/* Where the whole leaves a generation prompt that it does not begin with (one that switches
+ * reasoning off, before a turn with reasoning): behind the last whole line or `<...>` they share,
+ * which must be behind the messages before. 0 if there is no such place. */
+static size_t leaves_prompt(const chat *c, int64_t message, const text *prompted) {
+    text before = {0};
+    size_t same = 0;
+    if (render_cut(c, message, -1, NULL, false, &before) == QN_OK && begins(&c->whole, &before)) {
+        while (same < prompted->bytes && prompted->data[same] == c->whole.data[same]) same++;
+        while (same > 0 && prompted->data[same - 1] != '>' && prompted->data[same - 1] != '\n') {
+            same--;
+        }
+        if (same <= before.bytes) same = 0;
+    }
+    free_text(&before);
+    return same;
+}
+
+/* Between the conversation before the message and behind it, where both begin the whole; or only the
+ * second does, and the whole leaves the generation prompt. */
+static bool between_cuts(const chat *c, int64_t message, bool leaves, qn_chat_part *out) {
     text before = {0}, behind = {0};
-    bool found = message > 0 && render_cut(c, message, -1, NULL, true, &before) == QN_OK &&
-                 begins(&c->whole, &before) &&
-                 render_cut(c, message + 1, -1, NULL, false, &behind) == QN_OK &&
-                 begins(&c->whole, &behind) && before.bytes < behind.bytes;
+    bool found = message > 0 && render_cut(c, message + 1, -1, NULL, false, &behind) == QN_OK &&
+                 begins(&c->whole, &behind) &&
+                 render_cut(c, message, -1, NULL, true, &before) == QN_OK;
     if (found) {
-        out->begin = before.bytes;
-        out->end = without_space(c->whole.data, before.bytes, behind.bytes);
-        found = out->end > out->begin;
+        bool begun = begins(&c->whole, &before);
+        out->begin = begun ? before.bytes : leaves ? leaves_prompt(c, message, &before) : 0;
+        out->end = without_space(c->whole.data, out->begin, behind.bytes);
+        found = (leaves ? out->begin > 0 : begun) && out->end > out->begin;
     }
     free_text(&before);
     free_text(&behind);
@@ -184,18 +203,17 @@ static bool changed_bytes(const chat *c, int64_t message, const char *mark, qn_c
 }
 
 /* Extends a part by what ends the turn: what stands behind the mark in a conversation that ends
- * there, if the whole has it, too. */
+ * there, as far as the whole has it, too. A template may end a conversation with more than a turn
+ * (Phi-3 adds the end-of-text token); then the turn ends with the last whole `<...>` in common. */
 static void add_end_of_turn(const chat *c, int64_t message, const char *mark, qn_chat_part *part) {
     text cut_off = {0};
     if (render_cut(c, message + 1, message, mark, false, &cut_off) == QN_OK) {
         const char *at = memmem(cut_off.data, cut_off.bytes, mark, MARK_LENGTH);
-        const char *tail = at ? at + MARK_LENGTH : NULL;
-        size_t length = tail ? cut_off.bytes - (size_t)(tail - cut_off.data) : 0;
-        length = tail ? without_space(tail, 0, length) : 0;
-        if (length <= c->whole.bytes - part->end && length > 0 &&
-            memcmp(c->whole.data + part->end, tail, length) == 0) {
-            part->end += length;
-        }
+        const char *tail = at ? at + MARK_LENGTH : "", *whole = c->whole.data + part->end;
+        size_t length = without_space(tail, 0, strlen(tail)), same = 0;
+        while (same < length && whole[same] == tail[same]) same++;
+        while (same < length && same > 0 && tail[same - 1] != '>') same--;
+        part->end += same;
     }
     free_text(&cut_off);
 }
@@ -203,11 +221,12 @@ static void add_end_of_turn(const chat *c, int64_t message, const char *mark, qn
 static qn_status find_part(const chat *c, int64_t message, bool assistant, qn_chat_part *out) {
     char mark[MARK_LENGTH + 1];
     out->message = message;
-    if (assistant && between_cuts(c, message, out)) return QN_OK;
+    if (assistant && between_cuts(c, message, false, out)) return QN_OK;
     if (find_mark(&c->whole, mark) && changed_bytes(c, message, mark, out)) {
         if (assistant) add_end_of_turn(c, message, mark, out);
         return QN_OK;
     }
+    if (assistant && between_cuts(c, message, true, out)) return QN_OK;
     return qn_fail(QN_ERR_DATA,
                    "chat template: message %lld: its part of the text cannot be told from the "
                    "rest; expected a template with {%% generation %%} blocks, or one that writes "

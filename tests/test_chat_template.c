@@ -237,6 +237,21 @@ static void test_parts(void **state) {
                   "<|im_start|>user\nq<|im_end|>\n<|im_start|>assistant\n"
                   "[3:<think>\n\n</think>\n\na<|im_end|>]\n",
                   NULL);
+    /* A generation prompt that a turn with reasoning does not begin with. */
+    with_template("{% for m in messages %}{{ '<|' + m.role + '|>\n' + m.content + '<|end|>\n' }}"
+                  "{% endfor %}{% if add_generation_prompt %}"
+                  "{{ '<|assistant|>\n<think>\n\n</think>\n\n' }}{% endif %}",
+                  "[" USER ",{\"role\": \"assistant\", \"content\": \"<think>\\nh\\n</think>a\"}]",
+                  &assistant,
+                  "<|user|>\nq<|end|>\n<|assistant|>\n<think>\n[1:h\n</think>a<|end|>]\n", NULL);
+    /* A conversation that ends with more than a turn. */
+    with_template("{% for m in messages %}{{ '<|' + m.role + '|>\n' + m.content + '<|end|>\n' }}"
+                  "{% endfor %}{% if add_generation_prompt %}{{ '<|assistant|>\n' }}{% else %}"
+                  "{{ eos_token }}{% endif %}",
+                  "[" USER "," ASSISTANT "," USER "," ASSISTANT "]", &assistant,
+                  "<|user|>\nq<|end|>\n<|assistant|>\n[1:a<|end|>]\n<|user|>\nq<|end|>\n"
+                  "<|assistant|>\n[3:a<|end|>\n</s>]",
+                  NULL);
     /* Content that is trimmed, and one that looks like the end of a turn. */
     with_template("{% for m in messages %}({{ m.role }}){{ m.content | trim }}{{ eos_token }}"
                   "{% endfor %}{% if add_generation_prompt %}(assistant){% endif %}",
