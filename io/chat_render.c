@@ -150,8 +150,8 @@ static size_t leaves_prompt(const chat *c, int64_t message, const text *prompted
     return same;
 }
 
-/* Between the conversation before the message and behind it, where both begin the whole; or only the
- * second does, and the whole leaves the generation prompt. */
+/* Between the conversation before the message and behind it, where both begin the whole; or only
+ * the second does, and the whole leaves the generation prompt. */
 static bool between_cuts(const chat *c, int64_t message, bool leaves, qn_chat_part *out) {
     text before = {0}, behind = {0};
     bool found = message > 0 && render_cut(c, message + 1, -1, NULL, false, &behind) == QN_OK &&

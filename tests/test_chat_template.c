@@ -237,13 +237,16 @@ static void test_parts(void **state) {
                   "<|im_start|>user\nq<|im_end|>\n<|im_start|>assistant\n"
                   "[3:<think>\n\n</think>\n\na<|im_end|>]\n",
                   NULL);
-    /* A generation prompt that a turn with reasoning does not begin with. */
-    with_template("{% for m in messages %}{{ '<|' + m.role + '|>\n' + m.content + '<|end|>\n' }}"
-                  "{% endfor %}{% if add_generation_prompt %}"
-                  "{{ '<|assistant|>\n<think>\n\n</think>\n\n' }}{% endif %}",
-                  "[" USER ",{\"role\": \"assistant\", \"content\": \"<think>\\nh\\n</think>a\"}]",
-                  &assistant,
-                  "<|user|>\nq<|end|>\n<|assistant|>\n<think>\n[1:h\n</think>a<|end|>]\n", NULL);
+    /* A generation prompt without reasoning, which a turn with reasoning leaves. */
+    with_template(
+        "{% for m in messages %}{{ '<|' + m.role + '|>\n' }}{% if m.role == 'assistant' %}"
+        "{% set p = m.content.split('</think>') %}"
+        "{{ '<think>\n' + (p[0] if p|length > 1 else '') + '\n</think>\n' + p[-1] }}"
+        "{% else %}{{ m.content }}{% endif %}{{ '<|end|>\n' }}{% endfor %}"
+        "{% if add_generation_prompt %}{{ '<|assistant|>\n<think>\n\n</think>\n' }}"
+        "{% endif %}",
+        "[" USER ",{\"role\": \"assistant\", \"content\": \"h</think>a\"}]", &assistant,
+        "<|user|>\nq<|end|>\n<|assistant|>\n<think>\n[1:h\n</think>\na<|end|>]\n", NULL);
     /* A conversation that ends with more than a turn. */
     with_template("{% for m in messages %}{{ '<|' + m.role + '|>\n' + m.content + '<|end|>\n' }}"
                   "{% endfor %}{% if add_generation_prompt %}{{ '<|assistant|>\n' }}{% else %}"
