@@ -95,6 +95,13 @@ static qn_status forward(const void *self, qn_graph *g, const qn_forward *in, qn
     const qn_model_config *c = self;
     const qn_tensor *tokens = in->field[0] ? &in->field[0]->t : NULL;
     int64_t length = in->cache || !tokens ? 0 : tokens->shape[tokens->ndim - 1];
+    if (c->rotary.kind == QN_ROTARY_DYNAMIC && length > c->max_position_embeddings &&
+        qn_forward_field(in, "positions")) {
+        return qn_fail(QN_ERR_UNSUPPORTED,
+                       "rope_type dynamic takes its frequencies from the length of a sequence; "
+                       "packed ones are possible up to max_position_embeddings = %lld, not %lld",
+                       (long long)c->max_position_embeddings, (long long)length);
+    }
     qn_rope_attrs rotary;
     QN_TRY(qn_rotary_table(c, length, &rotary));
     const qn_block block = {.c = c, .norm = QN_RMS_NORM, .rotary = &rotary, .gated = true};

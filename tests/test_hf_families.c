@@ -381,7 +381,7 @@ static void decoding(void **state) {
     qn_golden_close(g);
 }
 
-static void dynamic_frequencies_bound_the_cache(void **state) {
+static void dynamic_frequencies_have_bounds(void **state) {
     (void)state;
     qn_golden *g = open_golden();
     model_case c;
@@ -395,6 +395,15 @@ static void dynamic_frequencies_bound_the_cache(void **state) {
     qn_assert_ok(qn_generator_create(&o, &r.model, r.session->params, TIME, &gen));
     assert_int_equal(qn_generator_capacity(gen), 8);
     qn_generator_free(gen);
+    qn_rig_free(&r);
+    /* Packed rows say nothing of the length that counts. */
+    static const char *const names[] = {"tokens", "positions", "targets"};
+    static const int32_t zeros[TIME];
+    make_rig(&r, &c, QN_PRECISION_F32);
+    use_fields(&r, 3, names, (const int32_t *const[]){zeros, zeros, zeros}, 1);
+    r.options.batch_size = 1;
+    assert_int_equal(qn_rig_open(&r), QN_ERR_UNSUPPORTED);
+    assert_non_null(strstr(qn_error_message(), "max_position_embeddings = 8, not 12"));
     qn_rig_free(&r);
     qn_golden_close(g);
 }
@@ -503,7 +512,7 @@ static void on_cuda(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(training),           cmocka_unit_test(logits_in_f32),
-        cmocka_unit_test(decoding),           cmocka_unit_test(dynamic_frequencies_bound_the_cache),
+        cmocka_unit_test(decoding),           cmocka_unit_test(dynamic_frequencies_have_bounds),
         cmocka_unit_test(packed_is_unpacked), cmocka_unit_test(on_cuda),
     };
     return cmocka_run_group_tests_name("hf_families", tests, NULL, NULL);

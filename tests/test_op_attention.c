@@ -102,6 +102,9 @@ static void documents(void **state) {
                                   .fill = QN_FILL_IDS,
                                   .limit = 3};
         check_both(c, &s, causal);
+        if (!causal) continue;
+        attrs.window = 6;
+        check_both(c, &s, true);
     }
 }
 
