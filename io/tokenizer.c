@@ -141,6 +141,19 @@ qn_status qn_tokenizer_open(const char *path, qn_tokenizer **out) {
     return QN_OK;
 }
 
+qn_status qni_open_files(const qni_file_set *files, qn_tokenizer **out) {
+    qn_tokenizer *t = NULL;
+    QN_TRY(create(&t));
+    t->files = *files;
+    qn_status status = build(t);
+    if (status != QN_OK) {
+        qn_tokenizer_free(t);
+        return status;
+    }
+    *out = t;
+    return QN_OK;
+}
+
 qn_status qn_tokenizer_from_vocab(const qn_vocab *v, qn_tokenizer **out) {
     qn_tokenizer *t = NULL;
     QN_TRY(create(&t));

@@ -221,6 +221,7 @@ static qn_status check_utf8(const char *text, int64_t bytes) {
 static qn_status encode_vocab(const qn_tokenizer *t, const char *text, int64_t bytes, bool offsets,
                               qn_ids *out) {
     int64_t n = 0;
+    if (bytes == 0) return QN_OK;
     QN_TRY(qni_ids_reserve(out, bytes, offsets));
     QN_TRY(qn_vocab_encode(t->vocab, text, bytes, out->id + out->n, &n));
     for (int64_t i = 0, at = 0; offsets && i < n; i++) {

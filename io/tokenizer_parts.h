@@ -41,6 +41,9 @@ qn_status qni_files_unpack(qn_setup *arena, const char *json, qni_file_set *out,
 /* Strict base64 with padding: how many bytes of `out`, which has room for 3 n / 4, it gives; -1 if
  * it is not. */
 int64_t qni_base64(const char *text, int64_t n, char *out);
+/* tokenizer.c. The tokenizer of files in memory, the first of which says which form it is; the
+ * caller keeps them until it is freed. */
+qn_status qni_open_files(const qni_file_set *files, qn_tokenizer **out) QN_CHECKED;
 /* NULL if there is none of that name. */
 const qni_bytes *qni_file_find(const qni_file_set *f, const char *name);
 

@@ -47,6 +47,13 @@ describe() { # HARNESS
         readers=io/data_tokens.c
         options=-max_len=1200 seeds=tests/hostile/data/tokens
         ;;
+    tokenizer)
+        readers="io/tokenizer*.c"
+        more="io/file.c io/json.c io/sha256.c io/text_buffer.c io/vocab.c"
+        packages="libcjson libxxhash libpcre2-8 libutf8proc zlib"
+        options="-max_len=6000 -dict=tests/hostile/tokenizer/words.dict"
+        seeds=tests/hostile/tokenizer/seeds
+        ;;
     checkpoint)
         readers="io/checkpoint_manifest.c io/checkpoint_entry.c"
         more="io/checkpoint*.c io/file.c io/sha256.c io/json.c io/text_buffer.c"
