@@ -66,6 +66,14 @@ describe() { # HARNESS
         more="io/file.c io/json.c io/large_file.c io/text_buffer.c" packages=libcjson
         options="-max_len=1024 -dict=tests/hostile/safetensors.dict" seeds=tests/hostile/safetensors
         ;;
+    sentencepiece)
+        readers="io/tokenizer_sentencepiece.c io/tokenizer_sp_file.c io/tokenizer_sp_text.c
+            io/tokenizer_sp_bpe.c io/tokenizer_unigram.c io/tokenizer_charsmap.c
+            io/tokenizer_trie.c"
+        more="io/tokenizer*.c io/file.c io/json.c io/sha256.c io/text_buffer.c io/vocab.c"
+        packages="libcjson libpcre2-8 libutf8proc libxxhash zlib"
+        options="-max_len=4096 -use_value_profile=1" seeds=tests/hostile/sentencepiece
+        ;;
     *)
         echo "tests/fuzz_$1.c has no row in tests/test_fuzz.sh"
         return 1
