@@ -137,6 +137,20 @@ static qn_status apply_labels(const reading *r, const cJSON *root) {
     return status;
 }
 
+/* What is learnt from the labels, where config.json says it. */
+static qn_status apply_problem(const reading *r, const cJSON *root) {
+    static const struct {
+        const char *hf, *ours;
+    } problems[] = {{"single_label_classification", "\"classify\""},
+                    {"multi_label_classification", "\"multi_label\""},
+                    {"regression", "\"regress\""}};
+    const cJSON *value = qn_json_get(root, "problem_type");
+    for (int i = 0; cJSON_IsString(value) && i < 3; i++)
+        if (strcmp(value->valuestring, problems[i].hf) == 0)
+            return put_text(r, "objective", problems[i].ours);
+    return QN_OK;
+}
+
 static qn_status apply_head(const reading *r, const cJSON *root) {
     const cJSON *list = qn_json_get(root, "architectures");
     const cJSON *name = cJSON_IsArray(list) ? list->child : NULL;
@@ -147,7 +161,9 @@ static qn_status apply_head(const reading *r, const cJSON *root) {
         QN_TRY(put_text(r, "model.head", json));
     }
     const char *head = qn_config_string(r->c, "model.head");
-    return strstr(head, "classification") ? apply_labels(r, root) : QN_OK;
+    if (!strstr(head, "classification")) return QN_OK;
+    QN_TRY(apply_problem(r, root));
+    return apply_labels(r, root);
 }
 
 /* ---- the file -------------------------------------------------------------------------------- */

@@ -86,25 +86,32 @@ static void add_rope(const writing *w) {
     qn_text_add(w->out, "\n  }");
 }
 
-static void add_labels(const writing *w) {
-    int64_t n = qn_config_int(w->c, "model.num_labels");
+/* With names, their numbers both ways; else only how many there are. */
+static void add_labels(const writing *w, int64_t labels) {
+    int64_t n = qn_config_count(w->c, "model.id2label");
+    if (n == 0) {
+        add_key(w, "num_labels");
+        qn_text_printf(w->out, "%lld", (long long)labels);
+        return;
+    }
     for (int way = 0; way < 2; way++) {
         add_key(w, way ? "label2id" : "id2label");
         for (int64_t i = 0; i < n; i++) {
-            char key[48], name[48], number[24];
-            snprintf(number, sizeof number, "%lld", (long long)i);
-            snprintf(key, sizeof key, "model.id2label.%s", number);
-            snprintf(name, sizeof name, "LABEL_%s", number);
+            char key[48];
+            snprintf(key, sizeof key, "model.id2label.%lld", (long long)i);
             const char *label = qn_config_string(w->c, key);
             qn_text_add(w->out, i ? ",\n    " : "{\n    ");
-            qn_text_json_string(w->out, way ? (*label ? label : name) : number);
+            if (way)
+                qn_text_json_string(w->out, label);
+            else
+                qn_text_printf(w->out, "\"%lld\"", (long long)i);
             qn_text_add(w->out, ": ");
             if (way)
-                qn_text_add(w->out, number);
+                qn_text_printf(w->out, "%lld", (long long)i);
             else
-                qn_text_json_string(w->out, *label ? label : name);
+                qn_text_json_string(w->out, label);
         }
-        qn_text_add(w->out, n ? "\n  }" : "{}");
+        qn_text_add(w->out, "\n  }");
     }
 }
 
@@ -122,7 +129,7 @@ static bool is_replaced(const writing *w, const char *name, bool labelled) {
     return false;
 }
 
-qn_status qni_hf_config_write(const qn_config *c, const cJSON *base, int64_t vocab,
+qn_status qni_hf_config_write(const qn_config *c, const cJSON *base, int64_t vocab, int64_t labels,
                               const char *dtype, qn_text *out) {
     const writing w = {.c = c, .family = qn_config_string(c, "model.type"), .out = out};
     const char *head = qn_config_is_set(c, "model.head") ? qn_config_string(c, "model.head") : "lm";
@@ -142,7 +149,14 @@ qn_status qni_hf_config_write(const qn_config *c, const cJSON *base, int64_t voc
     for (int i = 0; i < qni_hf_key_count; i++)
         if (applies(&w, &qni_hf_keys[i])) add_mapped(&w, &qni_hf_keys[i], vocab);
     add_rope(&w);
-    if (labelled) add_labels(&w);
+    if (labelled) add_labels(&w, labels);
+    if (strcmp(head, "sequence_classification") == 0) {
+        const char *objective = qn_config_string(c, "objective");
+        add_string(&w, "problem_type",
+                   strcmp(objective, "regress") == 0       ? "regression"
+                   : strcmp(objective, "multi_label") == 0 ? "multi_label_classification"
+                                                           : "single_label_classification");
+    }
     add_string(&w, "dtype", dtype);
     add_string(&w, "torch_dtype", dtype);
     if (base) {

@@ -128,12 +128,13 @@ static qn_status write_config(const qn_hf_export_options *o, const char *base, c
     cJSON *config, *generation;
     qn_text t = {0};
     QN_TRY(qn_setup_create("export", &setup));
-    const qn_param *table = qn_params_find(o->params, "embed.token.weight");
+    const qn_param *table = qn_params_find(o->params, "embed.token.weight"),
+                   *head = qn_params_find(o->params, "head.weight");
     qn_status status = read_base(setup, base, "config.json", &config);
     if (status == QN_OK) status = read_base(setup, base, "generation_config.json", &generation);
     if (status == QN_OK)
         status = qni_hf_config_write(o->config, config, table ? table->shape[0] : 0,
-                                     stored_as(o->dtype), &t);
+                                     head ? head->shape[0] : 0, stored_as(o->dtype), &t);
     if (status == QN_OK) status = put_text(dir, "config.json", &t);
     if (status == QN_OK) {
         if (generation) {

@@ -13,9 +13,11 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define REST                                                                                       \
-    "\"data\": {\"type\": \"tokens\", \"path\": \"x.bin\", \"block_size\": 8}, "                   \
-    "\"train\": {\"max_steps\": 1}"
+/* Data that fits the head; nothing is read of it. */
+#define TOKENS "\"data\": {\"type\": \"tokens\", \"path\": \"x.bin\", \"block_size\": 8}"
+#define TEXTS                                                                                      \
+    "\"data\": {\"type\": \"labelled_text\", \"path\": \"x.csv\", \"tokenizer\": \"./t\", "        \
+    "\"block_size\": 8}"
 
 typedef struct made { /* a model with weights, no session */
     qn_config *config;
@@ -39,15 +41,17 @@ static char *get(const char *dir, const char *name) {
 }
 
 /* model: the members of the section, in the file DIR/NAME. */
-static made open_model(const char *dir, const char *name, const char *model) {
+static made open_with(const char *dir, const char *name, const char *model, const char *data) {
     made m = {.build = {.plan_only = true}};
     char path[QN_PATH_MAX], text[2048], *diagnostics;
-    snprintf(text, sizeof text, "{\"model\": {%s}, " REST "}", model);
+    snprintf(text, sizeof text, "{\"model\": {%s}, %s, \"train\": {\"max_steps\": 1}}", model,
+             data);
     put(dir, name, text);
     qn_assert_ok(qn_path_format(path, sizeof path, "%s/%s", dir, name));
     if (qn_config_load(path, NULL, 0, &m.config, &diagnostics) != QN_OK)
         fail_msg("%s", diagnostics);
-    m.build.classes = qn_config_int(m.config, "model.vocab_size");
+    int64_t labels = qn_config_int(m.config, "model.num_labels");
+    m.build.classes = labels ? labels : qn_config_int(m.config, "model.vocab_size");
     qn_assert_ok(qn_build_model(&m.build, m.config));
     qn_assert_ok(qn_build_params(&m.build, &m.params));
     qn_assert_ok(qn_params_layout(m.params, QN_PRECISION_F32, 0, 0.0, false));
@@ -56,6 +60,10 @@ static made open_model(const char *dir, const char *name, const char *model) {
     qn_params_bind(m.params, QN_CPU, qn_arena_base(m.memory));
     qn_assert_ok(qn_params_init(m.params, 7, 1));
     return m;
+}
+
+static made open_model(const char *dir, const char *name, const char *model) {
+    return open_with(dir, name, model, TOKENS);
 }
 
 static void close_model(made *m) {
@@ -108,12 +116,20 @@ static void test_round_trips(void **state) {
         "\"type\": \"qwen2\", \"use_sliding_window\": true, \"sliding_window\": 4, "
         "\"max_window_layers\": 1, " SMALL,
         "\"type\": \"qwen3\", \"head_dim\": 6, " SMALL,
+        "\"type\": \"llama\", \"head\": \"sequence_classification\", \"id2label\": [\"no\", "
+        "\"yes\", \"a \\\"b\\\"\"], \"num_labels\": 3, " SMALL,
+        "\"type\": \"bert\", \"head\": \"sequence_classification\", \"num_labels\": 4, " SMALL,
+        "\"type\": \"bert\", " SMALL,
+        "\"type\": \"roberta\", \"pad_token_id\": 1, \"type_vocab_size\": 1, " SMALL,
+        "\"type\": \"roberta\", \"head\": \"sequence_classification\", \"num_labels\": 1, "
+        "\"pad_token_id\": 1, " SMALL,
     };
     for (size_t i = 0; i < sizeof models / sizeof *models; i++) {
         char *dir = qn_test_dir();
-        made a = open_model(dir, "a.json", models[i]);
+        const char *data = strstr(models[i], "classification") ? TEXTS : TOKENS;
+        made a = open_with(dir, "a.json", models[i], data);
         char *out = export_model(&a, dir, QN_F32, i % 2 ? INT64_MAX : 600);
-        made b = open_model(dir, "b.json", "\"pretrained\": \"out\"");
+        made b = open_with(dir, "b.json", "\"pretrained\": \"out\"", data);
         qn_hf_loaded loaded;
         const qn_hf_options o = {.new_head = false};
         memset(b.params->weights.data, 0xFF, qn_tensor_bytes(&b.params->weights));
