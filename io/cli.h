@@ -66,6 +66,7 @@ qn_status qn_verb_predict(const qn_cli *cli) QN_CHECKED;
 qn_status qn_verb_generate(const qn_cli *cli) QN_CHECKED;
 qn_status qn_verb_tokenize(const qn_cli *cli) QN_CHECKED;
 qn_status qn_verb_tokenizer_train(const qn_cli *cli) QN_CHECKED;
+qn_status qn_verb_prepare(const qn_cli *cli) QN_CHECKED;
 qn_status qn_verb_plan(const qn_cli *cli) QN_CHECKED;
 qn_status qn_verb_validate(const qn_cli *cli) QN_CHECKED;
 qn_status qn_verb_schema(const qn_cli *cli) QN_CHECKED;

@@ -1,7 +1,7 @@
 /* data_encode.c — examples to tokens and targets.
  *
  * A conversation is rendered to one text, which is encoded as a whole; a token is learned if it
- * begins inside a part that is. So the ids are those the model sees when it is asked, whatever the
+ * reaches into a part that is. So the ids are those the model sees when it is asked, whatever the
  * mask.
  */
 #include "io/data_encode.h"
@@ -39,10 +39,14 @@ static qn_status encode(const qn_data_options *o, const char *text, size_t bytes
     return QN_OK;
 }
 
+/* The tokens of which some byte lies in the part, as transformers has it: one that begins before an
+ * answer and reaches into it is learned. */
 static void mark(qni_encoded *e, size_t begin, size_t end, unsigned char learned) {
-    for (int64_t i = 0; i < e->ids.n; i++) {
-        size_t at = (size_t)e->ids.start[i];
-        if (at >= begin && at < end) e->target[i] = learned;
+    const int64_t n = e->ids.n, *start = e->ids.start;
+    for (int64_t i = 0; i < n; i++) {
+        bool reaches = i + 1 == n || (size_t)start[i + 1] > begin;
+        if ((size_t)start[i] < end && ((size_t)start[i] >= begin || reaches))
+            e->target[i] = learned;
     }
 }
 

@@ -35,7 +35,7 @@ examples() {
         echo "$example"
         message=$(PATH="$scratch/bin:$PATH" bash -c "$example" 2>&1 >/dev/null) || {
             case $message in
-            *QUERN_TOKENS* | *'there is no such run'*) ;;
+            *QUERN_TOKENS* | *'there is no such run'* | *'cannot be opened: No such file'*) ;;
             *) echo "$message" && return 1 ;;
             esac
         }
@@ -143,6 +143,30 @@ predict_text() { # RUN
 }
 check predict_text gpt2
 check predict_text llama
+
+# What is learned stands in brackets, examples that share a row are told apart, and a mistake in the
+# data is named with its line.
+prepare_shows() {
+    local out
+    printf '{"prompt": "ab ", "completion": "cd"}\n{"prompt": "e", "completion": "fg"}\n' \
+        >"$scratch/pairs.jsonl"
+    cat >"$scratch/prepare.json" <<END
+{"model": {"type": "llama", "hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2},
+ "data": {"type": "conversations", "path": "pairs.jsonl", "block_size": 32, "val_fraction": 0,
+          "tokenizer": "$root/tests/golden/tokenizer_models/bpe_bytes.model"},
+ "train": {"max_steps": 1}}
+END
+    out=$("$QUERN" prepare "$scratch/prepare.json" --show 1)
+    echo "$out"
+    grep -q 'pairs.jsonl: jsonl, prompt_completion, 2 records' <<<"$out"
+    grep -q '^train: 2 examples' <<<"$out"
+    grep -q 'ab \[cd' <<<"$out"
+    grep -q '^--$' <<<"$out"
+    echo '{"prompt": "x"}' >>"$scratch/pairs.jsonl"
+    ! "$QUERN" prepare "$scratch/prepare.json" 2>"$scratch/err"
+    grep -q 'pairs.jsonl:3:1: "completion": found nothing, expected a string' "$scratch/err"
+}
+check prepare_shows
 
 # ---- plan ------------------------------------------------------------------------------------
 
