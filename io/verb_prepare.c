@@ -66,7 +66,7 @@ static qn_status show_text(const view *v, qn_text *t) {
         if (document && document[i] < 0) break; /* padding */
         bool learned = v->targets >= 0 && is_learned(v, i, n);
         bool next = document && i > 0 && document[i] != document[i - 1];
-        if (open != learned || next) s = qn_token_stream_finish(stream, t);
+        if (next) s = qn_token_stream_finish(stream, t);
         if (open && (!learned || next)) begin(v, t, open = false);
         if (next) qn_text_add(t, "\n--\n");
         if (!open && learned) begin(v, t, open = true);

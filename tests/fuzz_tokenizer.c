@@ -1,5 +1,5 @@
-/* fuzz_tokenizer.c — libFuzzer harness: the readers of tokenizer files over arbitrary bytes, and the
- * tokenizers they accept over arbitrary text.
+/* fuzz_tokenizer.c — libFuzzer harness: the readers of tokenizer files over arbitrary bytes, and
+ * the tokenizers they accept over arbitrary text.
  *
  * An input is a letter and three parts divided by NUL: j for tokenizer.json, tokenizer_config.json
  * (absent if empty) and a text; m for vocab.json, merges.txt and a text; r for a rank file; l for

@@ -1,5 +1,6 @@
 /* test_hf_encoder.c — a BERT of the hub, its weights from safetensors, against the hidden states
- * and the logits that an independent PyTorch implementation gave in f64, stored with eight decimals. */
+ * and the logits that an independent PyTorch implementation gave in f64, stored with eight
+ * decimals. */
 #include "io/file.h"
 #include "io/hf_load.h"
 #include "io/json.h"
