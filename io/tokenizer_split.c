@@ -207,7 +207,7 @@ static qn_status read_split(qn_tokenizer *t, const cJSON *json) {
         if (c.text_bytes == 0) return qni_json_fail(json, "an empty pattern");
     } else {
         qni_regex *compiled = NULL;
-        QN_TRY(qni_regex_compile(t, regex, &compiled));
+        QN_TRY(qni_json_prefix(json, qni_regex_compile(t, regex, &compiled)));
         c.regex = compiled;
     }
     return add_cutter(t, &c);
