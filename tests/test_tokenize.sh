@@ -1,0 +1,66 @@
+#!/usr/bin/env bash
+# `quern tokenize`: ids, spellings and places of a text, and texts of ids.
+# shellcheck source=tests/check.sh
+. "$(dirname "$0")/check.sh"
+
+mkdir "$scratch/model"
+cat >"$scratch/model/tokenizer.json" <<'END'
+{"added_tokens": [{"id": 9, "content": "<s>", "special": true}],
+ "pre_tokenizer": {"type": "ByteLevel", "add_prefix_space": false, "use_regex": true},
+ "post_processor": {"type": "TemplateProcessing",
+   "single": [{"SpecialToken": {"id": "<s>", "type_id": 0}}, {"Sequence": {"id": "A", "type_id": 0}}],
+   "pair": [], "special_tokens": {"<s>": {"id": "<s>", "ids": [9], "tokens": ["<s>"]}}},
+ "decoder": {"type": "ByteLevel"},
+ "model": {"type": "BPE", "vocab": {"a": 0, "b": 1, "ab": 2, "Ġ": 3, "Ġab": 4, "<": 5, "s": 6, ">": 7, "Ċ": 8},
+           "merges": ["a b", "Ġ ab"]}}
+END
+
+tokenize() { "$QUERN" tokenize --tokenizer "$scratch/model" "$@"; }
+
+ids() {
+    [ "$(printf 'ab ab<s>a' | tokenize -)" = "9 2 4 9 0" ]
+    printf 'ab ab<s>a' >"$scratch/text"
+    [ "$(tokenize "$scratch/text")" = "9 2 4 9 0" ]
+    [ "$(tokenize --no-special "$scratch/text")" = "2 4 5 6 7 0" ]
+    [ "$("$QUERN" tokenize --tokenizer "$scratch/model/tokenizer.json" "$scratch/text")" = "9 2 4 9 0" ]
+    [ -z "$(printf '' | tokenize --no-special -)" ]
+}
+check ids
+
+json() {
+    [ "$(tokenize --json "$scratch/text")" = \
+        '{"ids":[9,2,4,9,0],"tokens":["<s>","ab","Ġab","<s>","a"],"starts":[0,0,2,5,8]}' ]
+    [ "$(echo '2 4 8' | tokenize --decode --json -)" = '{"text":"ab ab\n"}' ]
+}
+check json
+
+texts() {
+    [ "$(printf '9 2\n 4\t9 0' | tokenize --decode -)" = "<s>ab ab<s>a" ]
+    [ "$(echo 9 2 4 9 0 | tokenize --decode --no-special -)" = "ab aba" ]
+    [ "$(tokenize --no-special "$scratch/text" | tokenize --decode -)" = "ab ab<s>a" ]
+}
+check texts
+
+refuses() { # STATUS MESSAGE INPUT [OPTION...]
+    local status=0
+    printf '%b' "$3" | tokenize "${@:4}" - >"$scratch/out" 2>&1 || status=$?
+    cat "$scratch/out"
+    [ "$status" -eq "$1" ]
+    grep -q -- "$2" "$scratch/out"
+}
+check refuses 3 'offset 1, expected UTF-8' 'a\0377'
+check refuses 3 'expected a token of the tokenizer' '2 77' --decode
+check refuses 3 'at byte 2, expected an id' '2 x' --decode
+check refuses 3 'expected an id' '99999999999' --decode
+
+no_tokenizer() {
+    local status=0
+    "$QUERN" tokenize "$scratch/text" >"$scratch/out" 2>&1 || status=$?
+    [ $status -eq 2 ] && grep -q 'expected --tokenizer PATH' "$scratch/out"
+    status=0
+    "$QUERN" tokenize --tokenizer "$scratch" "$scratch/text" >"$scratch/out" 2>&1 || status=$?
+    [ $status -eq 3 ] && grep -q 'found no tokenizer' "$scratch/out"
+}
+check no_tokenizer
+
+finish
