@@ -8,11 +8,11 @@ cat >"$scratch/model/tokenizer.json" <<'END'
 {"added_tokens": [{"id": 9, "content": "<s>", "special": true}],
  "pre_tokenizer": {"type": "ByteLevel", "add_prefix_space": false, "use_regex": true},
  "post_processor": {"type": "TemplateProcessing",
-   "single": [{"SpecialToken": {"id": "<s>", "type_id": 0}}, {"Sequence": {"id": "A", "type_id": 0}}],
-   "pair": [], "special_tokens": {"<s>": {"id": "<s>", "ids": [9], "tokens": ["<s>"]}}},
+   "single": [{"SpecialToken": {"id": "<s>"}}, {"Sequence": {"id": "A"}}], "pair": [],
+   "special_tokens": {"<s>": {"id": "<s>", "ids": [9], "tokens": ["<s>"]}}},
  "decoder": {"type": "ByteLevel"},
- "model": {"type": "BPE", "vocab": {"a": 0, "b": 1, "ab": 2, "Ġ": 3, "Ġab": 4, "<": 5, "s": 6, ">": 7, "Ċ": 8},
-           "merges": ["a b", "Ġ ab"]}}
+ "model": {"type": "BPE", "merges": ["a b", "Ġ ab"],
+   "vocab": {"a": 0, "b": 1, "ab": 2, "Ġ": 3, "Ġab": 4, "<": 5, "s": 6, ">": 7, "Ċ": 8}}}
 END
 
 tokenize() { "$QUERN" tokenize --tokenizer "$scratch/model" "$@"; }
@@ -22,7 +22,8 @@ ids() {
     printf 'ab ab<s>a' >"$scratch/text"
     [ "$(tokenize "$scratch/text")" = "9 2 4 9 0" ]
     [ "$(tokenize --no-special "$scratch/text")" = "2 4 5 6 7 0" ]
-    [ "$("$QUERN" tokenize --tokenizer "$scratch/model/tokenizer.json" "$scratch/text")" = "9 2 4 9 0" ]
+    local file=$scratch/model/tokenizer.json
+    [ "$("$QUERN" tokenize --tokenizer "$file" "$scratch/text")" = "9 2 4 9 0" ]
     [ -z "$(printf '' | tokenize --no-special -)" ]
 }
 check ids
@@ -53,14 +54,14 @@ check refuses 3 'expected a token of the tokenizer' '2 77' --decode
 check refuses 3 'at byte 2, expected an id' '2 x' --decode
 check refuses 3 'expected an id' '99999999999' --decode
 
-no_tokenizer() {
+no_tokenizer() { # STATUS MESSAGE [OPTION...]
     local status=0
-    "$QUERN" tokenize "$scratch/text" >"$scratch/out" 2>&1 || status=$?
-    [ $status -eq 2 ] && grep -q 'expected --tokenizer PATH' "$scratch/out"
-    status=0
-    "$QUERN" tokenize --tokenizer "$scratch" "$scratch/text" >"$scratch/out" 2>&1 || status=$?
-    [ $status -eq 3 ] && grep -q 'found no tokenizer' "$scratch/out"
+    "$QUERN" tokenize "${@:3}" "$scratch/text" >"$scratch/out" 2>&1 || status=$?
+    cat "$scratch/out"
+    [ "$status" -eq "$1" ]
+    grep -q -- "$2" "$scratch/out"
 }
-check no_tokenizer
+check no_tokenizer 2 'expected --tokenizer PATH'
+check no_tokenizer 3 'found no tokenizer' --tokenizer "$scratch"
 
 finish
