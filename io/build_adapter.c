@@ -96,8 +96,19 @@ static qn_status add_notes(qn_build *b, const char *lines) {
     return qn_text_take(&t, &b->notes);
 }
 
+/* A device without the fused op computes the same, with more traffic. */
+static qn_status tell_parts(qn_build *b, const qn_params *p) {
+    if (p->n_adapters == 0 ||
+        qn_device_kernel(b->device, &qn_op_linear_adapted, p->weights.dtype)) {
+        return QN_OK;
+    }
+    return add_notes(b, "adapters: this device has no kernel that adds them inside their layer's "
+                        "product; each is added by a product of its own\n");
+}
+
 qn_status qn_build_adapter_weights(qn_build *b) {
     qn_params *p = b->session->params;
+    QN_TRY(tell_parts(b, p));
     if (!qn_config_is_set(b->config, "adapter.init_from")) return qn_lora_init_magnitudes(p);
     qn_peft *a;
     qn_status s = qn_peft_open(qn_config_string(b->config, "adapter.init_from"), &a);

@@ -107,6 +107,75 @@ static const setting llama_tokens[] = {
     {0},
 };
 
+static const setting lora[] = {
+    {"precision", "\"bf16\""},
+    {"model.pretrained", "\"./model\""},
+    {"adapter.type", "\"lora\""},
+    {"adapter.r", "16"},
+    {"adapter.alpha", "32"},
+    {"adapter.dropout", "0.05"},
+    {"adapter.targets", "[\"all-linear\"]"},
+    {"data.type", "\"conversations\""},
+    {"data.path", "\"train.jsonl\""},
+    {"data.val_fraction", "0.05"},
+    {"data.truncate", "\"right\""},
+    {"train.epochs", "3"},
+    {"train.batch_size", "4"},
+    {"train.accumulate", "4"},
+    {"train.clip_norm", "1"},
+    {"optimizer.lr", "2e-4"},
+    {"optimizer.weight_decay", "0"},
+    {"scheduler.type", "\"cosine\""},
+    {"scheduler.warmup_ratio", "0.03"},
+    {"early_stopping.monitor", "\"eval/loss\""},
+    {"early_stopping.patience", "3"},
+    {"eval.every", "50"},
+    {0},
+};
+
+static const setting finetune[] = {
+    {"precision", "\"bf16\""},
+    {"model.pretrained", "\"./model\""},
+    {"data.type", "\"conversations\""},
+    {"data.path", "\"train.jsonl\""},
+    {"data.val_fraction", "0.05"},
+    {"data.truncate", "\"right\""},
+    {"train.epochs", "3"},
+    {"train.batch_size", "2"},
+    {"train.accumulate", "8"},
+    {"train.clip_norm", "1"},
+    {"train.recompute", "[]"},
+    {"optimizer.lr", "1e-5"},
+    {"optimizer.betas", "[0.9, 0.95]"},
+    {"optimizer.weight_decay", "0.01"},
+    {"scheduler.type", "\"cosine\""},
+    {"scheduler.warmup_ratio", "0.04"},
+    {"early_stopping.monitor", "\"eval/loss\""},
+    {"early_stopping.patience", "3"},
+    {"eval.every", "50"},
+    {0},
+};
+
+static const setting classify_text[] = {
+    {"model.pretrained", "\"./model\""},
+    {"model.head", "\"sequence_classification\""},
+    {"data.type", "\"labelled_text\""},
+    {"data.path", "\"train.jsonl\""},
+    {"data.val_fraction", "0.1"},
+    {"data.truncate", "\"right\""},
+    {"train.epochs", "4"},
+    {"train.batch_size", "16"},
+    {"train.clip_norm", "1"},
+    {"optimizer.lr", "2e-5"},
+    {"optimizer.weight_decay", "0.01"},
+    {"scheduler.type", "\"linear\""},
+    {"scheduler.warmup_ratio", "0.05"},
+    {"early_stopping.monitor", "\"eval/loss\""},
+    {"early_stopping.patience", "3"},
+    {"eval.every", "100"},
+    {0},
+};
+
 static const starter starters[] = {
     {"quickstart", "a small byte-level GPT on the text files of a directory",
      "Put it beside some .txt or .md files.", quickstart},
@@ -116,6 +185,12 @@ static const starter starters[] = {
      "Put your text beside it as corpus.txt.", gpt2_text},
     {"llama_tokens", "a Llama on token files", "Put token files train*.bin and val*.bin beside it.",
      llama_tokens},
+    {"lora", "a pretrained model taught by examples, with small adapters (LoRA)",
+     "Put a model's directory beside it as model/, and examples as train.jsonl.", lora},
+    {"finetune", "a pretrained model taught by examples, all of its weights",
+     "Put a model's directory beside it as model/, and examples as train.jsonl.", finetune},
+    {"classify_text", "a pretrained model that learns to classify texts",
+     "Put a model beside it as model/, and texts with labels as train.jsonl.", classify_text},
 };
 enum { N_STARTERS = sizeof starters / sizeof *starters, COMMENT_WIDTH = 92 };
 

@@ -7,7 +7,7 @@
 extern const qn_cuda_body qn_cuda_elementwise[], qn_cuda_shape[], qn_cuda_activation[],
     qn_cuda_dropout[], qn_cuda_norm[], qn_cuda_softmax[], qn_cuda_loss[], qn_cuda_lookup[],
     qn_cuda_rope[], qn_cuda_reduce[], qn_cuda_update[], qn_cuda_attention[], qn_cuda_matmul[],
-    qn_cuda_linear_loss[], qn_cuda_pool_tokens[];
+    qn_cuda_linear_loss[], qn_cuda_pool_tokens[], qn_cuda_adapter[];
 #endif
 
 static const qn_cuda_body *const tables[] = {
@@ -27,6 +27,7 @@ static const qn_cuda_body *const tables[] = {
     qn_cuda_matmul,
     qn_cuda_linear_loss,
     qn_cuda_pool_tokens,
+    qn_cuda_adapter,
 #endif
     NULL,
 };

@@ -463,6 +463,44 @@ static void recomputation_changes_no_bit(void **state) {
     assert_memory_equal(plain, again, sizeof plain);
 }
 
+/* ---- CUDA ------------------------------------------------------------------------------------ */
+
+/* Without a kernel of its own an adapted product is recorded in parts: the same formula. */
+static void cuda_trains_the_same(void **state) {
+    (void)state;
+    enum { STEPS = 3 };
+    static const struct {
+        const char *type;
+        bool dora;
+        double dropout;
+        qn_precision precision;
+        double tolerance; /* of losses: f32 rounding; bf16 has 8 bits, and other places to round */
+    } cases[] = {{"llama", false, 0, QN_PRECISION_F32, 2e-5},
+                 {"gpt2", true, 0, QN_PRECISION_F32, 2e-5},
+                 {"llama", true, 0.25, QN_PRECISION_F32, 2e-5},
+                 {"gpt2", false, 0.25, QN_PRECISION_BF16, 2e-2}};
+    if (!qn_cuda_usable()) skip();
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        double losses[2][STEPS];
+        for (int device = 0; device < 2; device++) {
+            qn_rig r;
+            qn_lora_config c = lora(all_linear, 1);
+            c.dora = cases[i].dora;
+            c.dropout = cases[i].dropout;
+            qn_rig_defaults(&r, cases[i].type);
+            r.lora = &c;
+            r.options.precision = cases[i].precision;
+            r.options.device = device ? QN_CUDA : QN_CPU;
+            qn_assert_ok(qn_rig_open(&r));
+            train(&r, STEPS, losses[device]);
+            qn_rig_free(&r);
+        }
+        for (int s = 0; s < STEPS; s++) {
+            qn_assert_close(losses[1][s], losses[0][s], cases[i].tolerance, cases[i].type);
+        }
+    }
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(parameters_have_pefts_names),
@@ -479,6 +517,7 @@ int main(void) {
         cmocka_unit_test(the_base_is_left_alone),
         cmocka_unit_test(dropout_is_for_training),
         cmocka_unit_test(recomputation_changes_no_bit),
+        cmocka_unit_test(cuda_trains_the_same),
     };
     return cmocka_run_group_tests_name("lora", tests, NULL, NULL);
 }

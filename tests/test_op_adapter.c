@@ -172,7 +172,7 @@ static void norm_cases(void **state) {
         int64_t m = shapes[i][0], k = shapes[i][1], r = shapes[i][2];
         static const qn_adapted_norm_attrs attrs = {0.01}; /* keeps what is under the root > 0 */
         qn_case c = {.name = "norm", .op = &qn_op_adapted_norm, .attrs = &attrs, .skip_grad = true};
-        c.tol_f32 = 0x1p-22; /* arithmetic in f64, one rounding */
+        c.tol_f32 = 0x1p-21; /* host: f64, one rounding; CUDA: f32 sums of up to 40 squares */
         c.tol_bf16 = 0x1p-8;
         c.in[0] = input(2, m, k, 0, i % 2);
         c.in[1] = input(2, m, r, 0, i % 2);
