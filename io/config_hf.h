@@ -36,8 +36,9 @@ cJSON *qni_hf_member(const cJSON *root, const char *names);
 /* ---- config_hf_write.c ----------------------------------------------------------------------- */
 
 /* config.json of a configuration's model, whose embedding has `vocab` rows, whose head of labels
- * gives `labels` numbers and whose weights are stored as `dtype` ("float32"). base: the parsed config.json it was trained from, whose other
- * members are kept; NULL = none. QN_ERR_UNSUPPORTED if Hugging Face has no such model. */
+ * gives `labels` numbers and whose weights are stored as `dtype` ("float32"). base: the parsed
+ * config.json it was trained from, whose other members are kept; NULL = none. QN_ERR_UNSUPPORTED
+ * if Hugging Face has no such model. */
 qn_status qni_hf_config_write(const qn_config *c, const cJSON *base, int64_t vocab, int64_t labels,
                               const char *dtype, qn_text *out) QN_CHECKED;
 

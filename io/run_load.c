@@ -37,6 +37,7 @@ static qn_status open_step(const char *run_dir, const char *which, qn_checkpoint
     return qn_checkpoint_open(path, QN_CHECKPOINT_MODEL, c);
 }
 
+/* c NULL: everything is model.pretrained's. */
 static qn_status load_weights(qn_loaded *l, qn_checkpoint *c) {
     QN_TRY(qn_build_params(&l->build, &l->params));
     qn_params *p = l->params;
@@ -48,6 +49,7 @@ static qn_status load_weights(qn_loaded *l, qn_checkpoint *c) {
     p->master.shape[0] = p->grads.shape[0] = 0;
     p->device = d;
     p->weights.data = qn_arena_base(l->weights);
+    if (!c) return qn_build_pretrained(&l->build, p, false, NULL);
     qn_named *list = qn_setup_alloc(p->setup, ((size_t)p->n + 1) * sizeof *list);
     if (!list) return QN_ERR_OOM;
     qn_arena *apart = NULL;
@@ -68,11 +70,11 @@ static qn_status load_weights(qn_loaded *l, qn_checkpoint *c) {
     return qn_pretrained_check(&l->build, p, l->metadata.pretrained_digest);
 }
 
-static qn_status read_config(qn_loaded *l, const char *const *sets, int n_sets) {
+static qn_status read_config(qn_loaded *l, const char *name, const char *text,
+                             const char *const *sets, int n_sets) {
     char *diagnostics = NULL;
-    qn_status s = qn_config_load_text("the checkpoint's configuration", l->metadata.config,
-                                      strlen(l->metadata.config), NULL, sets, n_sets, &l->config,
-                                      &diagnostics);
+    qn_status s =
+        qn_config_load_text(name, text, strlen(text), NULL, sets, n_sets, &l->config, &diagnostics);
     qn_free(diagnostics); /* the first error is the message */
     return s;
 }
@@ -81,7 +83,7 @@ static qn_status fill(qn_loaded *l, qn_checkpoint *c, const char *const *sets, i
     const qn_checkpoint_info *info = qn_checkpoint_get_info(c);
     l->step = info->step;
     QN_TRY(qn_metadata_read(info->metadata, &l->metadata));
-    QN_TRY(read_config(l, sets, n_sets));
+    QN_TRY(read_config(l, "the checkpoint's configuration", l->metadata.config, sets, n_sets));
     l->build.classes = l->metadata.classes;
     l->build.features = l->metadata.features;
     l->build.tokenizer = l->metadata.tokenizer;
@@ -90,11 +92,40 @@ static qn_status fill(qn_loaded *l, qn_checkpoint *c, const char *const *sets, i
     return load_weights(l, c);
 }
 
+/* ---- a Hugging Face directory ---------------------------------------------------------------- */
+
+static bool is_hugging_face(const char *path) {
+    char inside[QN_PATH_MAX];
+    qn_status s = qn_path_format(inside, sizeof inside, "%s/config.resolved.json", path);
+    if (s != QN_OK || qn_path_exists(inside)) return false; /* a run */
+    s = qn_path_format(inside, sizeof inside, "%s/manifest.json", path);
+    if (s != QN_OK || qn_path_exists(inside)) return false; /* a checkpoint */
+    s = qn_path_format(inside, sizeof inside, "%s/config.json", path);
+    return s == QN_OK && qn_path_exists(inside);
+}
+
+static qn_status open_hugging_face(qn_loaded *l, const char *path, const char *const *sets,
+                                   int n_sets) {
+    char *diagnostics = NULL;
+    qn_status s = qn_config_load_model(path, sets, n_sets, &l->config, &diagnostics);
+    qn_free(diagnostics); /* the first error is the message */
+    QN_TRY(s);
+    s = qn_tokenizer_open(path, &l->build.tokenizer);
+    if (s != QN_OK && s != QN_ERR_DATA) return s; /* without one ids can still be given */
+    QN_TRY(qn_build_model(&l->build, l->config));
+    return load_weights(l, NULL);
+}
+
 qn_status qn_loaded_open(const char *run_dir, const char *which, const char *const *sets,
                          int n_sets, qn_loaded *out, char *warning, size_t size) {
     *out = (qn_loaded){0};
     warning[0] = '\0';
     qn_checkpoint *c = NULL;
+    if (!which && is_hugging_face(run_dir)) {
+        qn_status s = open_hugging_face(out, run_dir, sets, n_sets);
+        if (s != QN_OK) qn_loaded_free(out);
+        return s;
+    }
     if (which && strcmp(which, "final") != 0) {
         QN_TRY(open_step(run_dir, which, &c));
     } else {

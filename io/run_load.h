@@ -20,7 +20,8 @@ qn_status qn_open_checkpoint(const char *path, qn_checkpoint_parts parts, char *
                              size_t size, qn_checkpoint **out) QN_CHECKED;
 
 /* which: NULL or "final" for RUN/final, falling back to the newest good checkpoint when the run has
- * not finished (run_dir may also be one checkpoint); or the step of a checkpoint. `sets` change
+ * not finished (run_dir may also be one checkpoint, or a Hugging Face model's directory); or the
+ * step of a checkpoint. `sets` change
  * the configuration (device, threads, generate.*). warning tells what was passed over, "" if
  * nothing. */
 qn_status qn_loaded_open(const char *run_dir, const char *which, const char *const *sets,
