@@ -27,36 +27,30 @@ static qn_status declare_embedding(qn_params *p, const qn_model_config *c) {
     return qn_norm_declare(p, "embed.norm", hf, QN_LAYER_NORM, c->hidden_size, true);
 }
 
+static qn_status declare_norm(qn_params *p, const qn_model_config *c, int n, const char *name,
+                              const char *hf_name) {
+    char path[64], hf[96];
+    snprintf(path, sizeof path, "blocks.%d.%s", n, name);
+    snprintf(hf, sizeof hf, "%s.encoder.layer.%d.%s", c->type, n, hf_name);
+    return qn_norm_declare(p, path, hf, QN_LAYER_NORM, c->hidden_size, true);
+}
+
 static qn_status declare_block(qn_params *p, const qn_model_config *c, int n) {
     int64_t C = c->hidden_size, I = c->intermediate_size;
-    const struct {
-        const char *path, *hf;
-        int64_t in, out; /* out 0: a norm */
-    } layers[] = {
-        {"attn.q", "attention.self.query", C, C},
-        {"attn.k", "attention.self.key", C, C},
-        {"attn.v", "attention.self.value", C, C},
-        {"attn.out", "attention.output.dense", C, C},
-        {"norm1", "attention.output.LayerNorm", C, 0},
-        {"mlp.up", "intermediate.dense", C, I},
-        {"mlp.down", "output.dense", I, C},
-        {"norm2", "output.LayerNorm", C, 0},
-    };
-    for (size_t i = 0; i < sizeof layers / sizeof *layers; i++) {
-        char path[64], hf[96];
-        snprintf(path, sizeof path, "blocks.%d.%s", n, layers[i].path);
-        snprintf(hf, sizeof hf, "%s.encoder.layer.%d.%s", c->type, n, layers[i].hf);
-        if (layers[i].out == 0) {
-            QN_TRY(qn_norm_declare(p, path, hf, QN_LAYER_NORM, C, true));
-            continue;
-        }
-        qn_linear_spec spec = {.in = layers[i].in,
-                               .out = layers[i].out,
-                               .bias = true,
-                               .init = {QN_INIT_NORMAL, c->initializer_range}};
-        QN_TRY(qn_dense_declare(p, path, hf, &spec));
-    }
-    return QN_OK;
+    const qn_block_linear qkv[] = {{"attn.q", "attention.self.query", C, C, true},
+                                   {"attn.k", "attention.self.key", C, C, true},
+                                   {"attn.v", "attention.self.value", C, C, true}};
+    const qn_block_linear out = {"attn.out", "attention.output.dense", C, C, true};
+    const qn_block_linear up = {"mlp.up", "intermediate.dense", C, I, true};
+    const qn_block_linear down = {"mlp.down", "output.dense", I, C, true};
+    char layers[64];
+    snprintf(layers, sizeof layers, "%s.encoder.layer", c->type);
+    QN_TRY(qn_block_declare(p, c, n, layers, 3, qkv));
+    QN_TRY(qn_block_declare(p, c, n, layers, 1, &out));
+    QN_TRY(declare_norm(p, c, n, "norm1", "attention.output.LayerNorm"));
+    QN_TRY(qn_block_declare(p, c, n, layers, 1, &up));
+    QN_TRY(qn_block_declare(p, c, n, layers, 1, &down));
+    return declare_norm(p, c, n, "norm2", "output.LayerNorm");
 }
 
 static qn_status declare(const void *self, qn_params *p) {

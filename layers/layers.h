@@ -202,6 +202,14 @@ qn_status qn_head_declare(qn_params *p, const qn_model_config *c) QN_CHECKED;
  * (B, T, num_labels), or the pooled (B, C). */
 qn_status qn_head_forward(const qn_model_config *c, qn_graph *g, const qn_forward *in,
                           qn_value *hidden, qn_value *table, qn_output *out) QN_CHECKED;
+typedef struct qn_block_linear {
+    const char *path, *hf; /* "attn.q", "self_attn.q_proj" */
+    int64_t in, out;
+    bool bias;
+} qn_block_linear;
+/* Adds blocks.N.PATH, Hugging Face's LAYERS.N.HF: linears of one input, as a group. */
+qn_status qn_block_declare(qn_params *p, const qn_model_config *c, int n, const char *layers,
+                           int count, const qn_block_linear *linears) QN_CHECKED;
 /* The members that follow from the configuration; declare and forward are the family's. */
 qn_model qn_transformer_model(const qn_model_config *c);
 /* self_attention.c: o = attention(norm'ed x), before the output projection's residual. */

@@ -14,6 +14,8 @@
 #include <stdio.h>
 #include <string.h>
 
+static const char LAYERS[] = "model.layers";
+
 typedef struct family { /* what a member of the family has besides */
     bool qkv_bias, out_bias, mlp_bias, head_norms;
 } family;
@@ -26,36 +28,11 @@ static family family_of(const qn_model_config *c) {
                     .head_norms = qwen3};
 }
 
-typedef struct part { /* a linear of a block */
-    const char *path, *hf;
-    int64_t in, out;
-    bool bias;
-} part;
-
-/* Linears of one input, as a group. */
-static qn_status declare_linears(qn_params *p, const qn_model_config *c, int n, int count,
-                                 const part *parts) {
-    char path[QN_MAX_GROUP][80], hf[QN_MAX_GROUP][80];
-    const char *paths[QN_MAX_GROUP], *hfs[QN_MAX_GROUP];
-    qn_linear_spec specs[QN_MAX_GROUP];
-    for (int i = 0; i < count; i++) {
-        snprintf(path[i], sizeof path[i], "blocks.%d.%s", n, parts[i].path);
-        snprintf(hf[i], sizeof hf[i], "model.layers.%d.%s", n, parts[i].hf);
-        paths[i] = path[i];
-        hfs[i] = hf[i];
-        specs[i] = (qn_linear_spec){.in = parts[i].in,
-                                    .out = parts[i].out,
-                                    .bias = parts[i].bias,
-                                    .init = {QN_INIT_NORMAL, c->initializer_range}};
-    }
-    return qn_dense_group_declare(p, count, paths, hfs, specs);
-}
-
 static qn_status declare_norm(qn_params *p, int n, const char *path, const char *hf,
                               int64_t width) {
     char full[80], hf_full[80];
     snprintf(full, sizeof full, "blocks.%d.%s", n, path);
-    snprintf(hf_full, sizeof hf_full, "model.layers.%d.%s", n, hf);
+    snprintf(hf_full, sizeof hf_full, "%s.%d.%s", LAYERS, n, hf);
     return qn_norm_declare(p, full, hf_full, QN_RMS_NORM, width, false);
 }
 
@@ -64,22 +41,22 @@ static qn_status declare_block(qn_params *p, const qn_model_config *c, int n) {
     int64_t q = c->num_attention_heads * c->head_dim, kv = c->num_key_value_heads * c->head_dim;
     const family f = family_of(c);
     QN_TRY(declare_norm(p, n, "norm1", "input_layernorm", C));
-    const part qkv[] = {{"attn.q", "self_attn.q_proj", C, q, f.qkv_bias},
-                        {"attn.k", "self_attn.k_proj", C, kv, f.qkv_bias},
-                        {"attn.v", "self_attn.v_proj", C, kv, f.qkv_bias}};
-    const part out = {"attn.out", "self_attn.o_proj", q, C, f.out_bias};
-    const part inner[] = {{"mlp.gate", "mlp.gate_proj", C, I, f.mlp_bias},
-                          {"mlp.up", "mlp.up_proj", C, I, f.mlp_bias}};
-    const part down = {"mlp.down", "mlp.down_proj", I, C, f.mlp_bias};
-    QN_TRY(declare_linears(p, c, n, 3, qkv));
-    QN_TRY(declare_linears(p, c, n, 1, &out));
+    const qn_block_linear qkv[] = {{"attn.q", "self_attn.q_proj", C, q, f.qkv_bias},
+                                   {"attn.k", "self_attn.k_proj", C, kv, f.qkv_bias},
+                                   {"attn.v", "self_attn.v_proj", C, kv, f.qkv_bias}};
+    const qn_block_linear out = {"attn.out", "self_attn.o_proj", q, C, f.out_bias};
+    const qn_block_linear inner[] = {{"mlp.gate", "mlp.gate_proj", C, I, f.mlp_bias},
+                                     {"mlp.up", "mlp.up_proj", C, I, f.mlp_bias}};
+    const qn_block_linear down = {"mlp.down", "mlp.down_proj", I, C, f.mlp_bias};
+    QN_TRY(qn_block_declare(p, c, n, LAYERS, 3, qkv));
+    QN_TRY(qn_block_declare(p, c, n, LAYERS, 1, &out));
     if (f.head_norms) {
         QN_TRY(declare_norm(p, n, "attn.q_norm", "self_attn.q_norm", c->head_dim));
         QN_TRY(declare_norm(p, n, "attn.k_norm", "self_attn.k_norm", c->head_dim));
     }
     QN_TRY(declare_norm(p, n, "norm2", "post_attention_layernorm", C));
-    QN_TRY(declare_linears(p, c, n, 2, inner));
-    return declare_linears(p, c, n, 1, &down);
+    QN_TRY(qn_block_declare(p, c, n, LAYERS, 2, inner));
+    return qn_block_declare(p, c, n, LAYERS, 1, &down);
 }
 
 static qn_status declare(const void *self, qn_params *p) {

@@ -57,6 +57,24 @@ qn_status qn_embedding_declare(qn_params *p, const qn_model_config *c, const cha
     return qn_params_add(p, &table);
 }
 
+qn_status qn_block_declare(qn_params *p, const qn_model_config *c, int n, const char *layers,
+                           int count, const qn_block_linear *linears) {
+    char path[QN_MAX_GROUP][64], hf[QN_MAX_GROUP][128];
+    const char *paths[QN_MAX_GROUP], *hfs[QN_MAX_GROUP];
+    qn_linear_spec specs[QN_MAX_GROUP];
+    for (int i = 0; i < count; i++) {
+        snprintf(path[i], sizeof path[i], "blocks.%d.%s", n, linears[i].path);
+        snprintf(hf[i], sizeof hf[i], "%s.%d.%s", layers, n, linears[i].hf);
+        paths[i] = path[i];
+        hfs[i] = hf[i];
+        specs[i] = (qn_linear_spec){.in = linears[i].in,
+                                    .out = linears[i].out,
+                                    .bias = linears[i].bias,
+                                    .init = {QN_INIT_NORMAL, c->initializer_range}};
+    }
+    return qn_dense_group_declare(p, count, paths, hfs, specs);
+}
+
 qn_model qn_transformer_model(const qn_model_config *c) {
     return (qn_model){.self = c,
                       .layers = (int)c->num_hidden_layers,
