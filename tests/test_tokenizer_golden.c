@@ -2,7 +2,8 @@
  * (tests/golden/make_tokenizers.py) give the ids, templates and texts that it gives. */
 #include "tests/tokenizer_helpers.h"
 
-#include <sys/stat.h>
+#include <pthread.h>
+#include <stdatomic.h>
 #include <unistd.h>
 #include <zlib.h>
 
@@ -177,14 +178,53 @@ static void offsets_change_nothing(void **state) {
     }
 }
 
+/* ---- threads --------------------------------------------------------------------------------- */
+
+enum { THREADS = 4, ROUNDS = 20 };
+
+typedef struct shared {
+    const fixture *f;
+    const qn_tokenizer *t;
+    const cJSON *want;
+    atomic_int wrong;
+} shared;
+
+static void *encode_all(void *argument) {
+    shared *s = argument;
+    for (int round = 0; round < ROUNDS; round++) {
+        const cJSON *want = s->want->child;
+        for (const cJSON *x = s->f->texts->child; x; x = x->next, want = want->next) {
+            qn_ids ids = {0};
+            qn_status status =
+                qn_tokenizer_encode(s->t, x->valuestring, (int64_t)strlen(x->valuestring),
+                                    &(qn_encode_options){0}, &ids);
+            if (status != QN_OK || !equal_lists(&ids, want)) atomic_fetch_add(&s->wrong, 1);
+            qn_ids_free(&ids);
+        }
+    }
+    return NULL;
+}
+
+static void threads_share_a_tokenizer(void **state) {
+    const fixture *f = *state;
+    const cJSON *c = f->cases->child->next;
+    qn_tokenizer *t = open_case(f, c);
+    shared s = {.f = f, .t = t, .want = qn_json_get(c, "ids")};
+    pthread_t thread[THREADS];
+    for (int i = 0; i < THREADS; i++)
+        assert_int_equal(pthread_create(&thread[i], NULL, encode_all, &s), 0);
+    for (int i = 0; i < THREADS; i++) assert_int_equal(pthread_join(thread[i], NULL), 0);
+    assert_int_equal(atomic_load(&s.wrong), 0);
+    qn_tokenizer_free(t);
+}
+
 #define GOLDEN(test) cmocka_unit_test_setup_teardown(test, open_fixture, close_fixture)
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        GOLDEN(ids_are_the_references),
-        GOLDEN(texts_are_the_references),
-        GOLDEN(pairs_have_the_references_types),
-        GOLDEN(offsets_change_nothing),
+        GOLDEN(ids_are_the_references),          GOLDEN(texts_are_the_references),
+        GOLDEN(pairs_have_the_references_types), GOLDEN(offsets_change_nothing),
+        GOLDEN(threads_share_a_tokenizer),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
