@@ -57,42 +57,60 @@ struct qn_predictor {
     qn_arena *input, *pool;
     qn_value *kept;
     mirror in, out;
-    qn_tensor output; /* the kept value where the host reads it */
+    size_t place[QN_MAX_FIELDS]; /* of each field's rows among the input's bytes */
+    qn_tensor output;            /* the kept value where the host reads it */
 };
 
 static qn_status record_predict(qn_predictor *p, qn_tape *t, const qn_model *model,
-                                const qn_params *params, const qn_tensor *input,
-                                bool probabilities) {
+                                const qn_params *params, const qn_field *fields,
+                                const qn_tensor *input, int n_fields, qn_outcome outcome) {
     qn_graph g;
+    qn_value *field[QN_MAX_FIELDS];
     QN_TRY(qn_graph_create(t, params, false, &g));
-    qn_value *field = qn_tape_given(t, "features", QN_CLASS_INPUT, input, false);
+    for (int i = 0; i < n_fields; i++)
+        field[i] = qn_tape_given(t, fields[i].name, QN_CLASS_INPUT, &input[i], false);
+    const qn_forward in = {.field = field, .n_fields = n_fields};
     qn_output out = {0};
-    qn_forward in = {.field = &field, .n_fields = 1};
     QN_TRY(model->forward(model->self, &g, &in, &out));
     if (!out.logits)
         return qn_fail(QN_ERR_UNSUPPORTED, "predict: this model gives hidden states, not outputs");
-    qn_value *y = probabilities ? qn_softmax(t, out.logits) : out.logits;
+    qn_value *y = outcome == QN_OUTCOME_SOFTMAX   ? qn_softmax(t, out.logits)
+                  : outcome == QN_OUTCOME_SIGMOID ? qn_activate(t, out.logits, QN_ACT_SIGMOID)
+                                                  : out.logits;
     p->kept = qn_tape_keep(t, y, "output");
     return qn_tape_status(t);
 }
 
+/* The tensors of a batch, each at its place; data is NULL. Returns the bytes of all. */
+static size_t place_fields(qn_predictor *p, const qn_field *field, int n_fields, int64_t rows,
+                           qn_tensor *out) {
+    size_t at = 0;
+    for (int k = 0; k < n_fields; k++) {
+        int64_t shape[QN_MAX_DIMS] = {rows};
+        for (int i = 0; i < field[k].ndim; i++) shape[i + 1] = field[k].shape[i];
+        out[k] = qn_tensor_make(NULL, field[k].dtype, field[k].ndim + 1, shape);
+        p->place[k] = at;
+        at += (qn_tensor_bytes(&out[k]) + 63) / 64 * 64;
+    }
+    return at;
+}
+
 qn_status qn_predictor_create(const qn_infer_options *o, const qn_model *model,
-                              const qn_params *params, const qn_field *field, bool probabilities,
-                              qn_predictor **out) {
+                              const qn_params *params, const qn_field *field, int n_fields,
+                              qn_outcome outcome, qn_predictor **out) {
     qn_predictor *p = qn_alloc(sizeof *p, "a predictor");
     if (!p) return QN_ERR_OOM;
     qn_status status;
-    int64_t shape[QN_MAX_DIMS] = {o->batch_size};
-    for (int i = 0; i < field->ndim; i++) shape[i + 1] = field->shape[i];
-    qn_tensor input = qn_tensor_make(NULL, field->dtype, field->ndim + 1, shape);
-    size_t bytes = qn_tensor_bytes(&input);
+    qn_tensor input[QN_MAX_FIELDS];
+    size_t bytes = place_fields(p, field, n_fields, o->batch_size, input);
     QN_TRY_GOTO(qn_arena_create_on(o->device, "inference input", bytes, &p->input));
-    input.data = qn_arena_base(p->input);
-    QN_TRY_GOTO(mirror_create(o->device, input.data, bytes, &p->in));
+    char *base = qn_arena_base(p->input);
+    for (int i = 0; i < n_fields; i++) input[i].data = base + p->place[i];
+    QN_TRY_GOTO(mirror_create(o->device, base, bytes, &p->in));
     qn_tape_options options = inference_tape("predict", o);
     qn_tape *t;
     QN_TRY_GOTO(qn_tape_create(&options, &t));
-    status = record_predict(p, t, model, params, &input, probabilities);
+    status = record_predict(p, t, model, params, field, input, n_fields, outcome);
     QN_TRY_GOTO(plan_and_bind(t, status, o->device, &p->program, &p->pool));
     p->output = p->kept->t;
     QN_TRY_GOTO(mirror_create(o->device, p->output.data, qn_tensor_bytes(&p->output), &p->out));
@@ -114,7 +132,7 @@ void qn_predictor_free(qn_predictor *p) {
     qn_free(p);
 }
 
-void *qn_predictor_input(qn_predictor *p) { return p->in.here; }
+void *qn_predictor_input(qn_predictor *p, int field) { return p->in.here + p->place[field]; }
 
 qn_status qn_predictor_run(qn_predictor *p) {
     QN_TRY(mirror_send(&p->in));

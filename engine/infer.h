@@ -16,17 +16,20 @@ typedef struct qn_infer_options {
     bool no_graph;      /* CUDA: launch call by call */
 } qn_infer_options;
 
-/* ---- predictor: (rows, features) -> (rows, outputs) ------------------------------------------ */
+/* ---- predictor: (rows, features) or (rows, tokens) -> outputs -------------------------------- */
 
 typedef struct qn_predictor qn_predictor;
-/* probabilities: softmax over the outputs. field describes one row of the input. */
+/* What is made of the numbers a model gives. */
+typedef enum qn_outcome { QN_OUTCOME_NUMBERS, QN_OUTCOME_SOFTMAX, QN_OUTCOME_SIGMOID } qn_outcome;
+/* field: one row of each of the n_fields inputs, named as the model looks for them; the first is
+ * the one it reads. */
 qn_status qn_predictor_create(const qn_infer_options *o, const qn_model *model,
-                              const qn_params *params, const qn_field *field, bool probabilities,
-                              qn_predictor **out) QN_CHECKED;
+                              const qn_params *params, const qn_field *field, int n_fields,
+                              qn_outcome outcome, qn_predictor **out) QN_CHECKED;
 void qn_predictor_free(qn_predictor *p);
-void *qn_predictor_input(qn_predictor *p); /* batch_size rows to fill */
+void *qn_predictor_input(qn_predictor *p, int field); /* batch_size rows to fill */
 qn_status qn_predictor_run(qn_predictor *p) QN_CHECKED;
-/* (batch_size, outputs), until the next run. */
+/* (batch_size, outputs) or (batch_size, tokens, outputs), until the next run. */
 const qn_tensor *qn_predictor_output(const qn_predictor *p);
 
 /* ---- generator: prefill and decode with a cache of keys and values --------------------------- */

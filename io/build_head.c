@@ -45,7 +45,8 @@ qn_status qni_build_head(qn_build *b, const qn_config *c) {
         m->classes = dense ? m->vocab_size : 0;
         return QN_OK;
     }
-    m->vocab_size = vocabulary > 0 || !b->tokenizer ? vocabulary : qn_tokenizer_size(b->tokenizer);
+    QN_TRY(settle("model.vocab_size", "tokens", vocabulary,
+                  b->tokenizer ? qn_tokenizer_size(b->tokenizer) : 0, &m->vocab_size));
     bool numbers = strcmp(qn_config_string(c, "objective"), "regress") == 0 && b->classes == 0;
     QN_TRY(settle("model.num_labels", "classes", qn_config_int(c, "model.num_labels"),
                   numbers ? 1 : b->classes, &m->num_labels));

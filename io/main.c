@@ -43,7 +43,7 @@ const qn_verb qn_verbs[] = {
      1,
      1,
      qn_verb_predict,
-     {{"--input", QN_CLI_VALUE, "FILE", "IDX features, or a text file with one prompt a line"},
+     {{"--input", QN_CLI_VALUE, "FILE", "IDX features; texts, one a line; records (.jsonl, .csv)"},
       {"--out", QN_CLI_VALUE, "FILE", "where to write: .jsonl or .csv"},
       {"--ckpt", QN_CLI_VALUE, "N|final", "checkpoint of step N, or the final model (default)"}},
      "quern predict runs/mnist --input t10k-images-idx3-ubyte --out predictions.csv"},

@@ -2,13 +2,11 @@
  *
  * Models over features read an IDX file and give class and probabilities (or numbers for
  * regression); language models read a text, one item a line, and give each line's loss and
- * perplexity.
+ * perplexity. Other heads over tokens: predict_texts.c.
  */
-#include "engine/infer.h"
 #include "io/cli.h"
 #include "io/data.h"
-#include "io/run_load.h"
-#include "io/text_buffer.h"
+#include "io/predict.h"
 
 #include <inttypes.h>
 #include <math.h>
@@ -17,14 +15,6 @@
 
 enum { ROWS = 64 };
 
-typedef struct prediction {
-    qn_loaded model;
-    char *input; /* the file's bytes */
-    int64_t bytes;
-    qn_text out;
-    bool csv;
-} prediction;
-
 static bool ends_with(const char *s, const char *end) {
     size_t n = strlen(s), m = strlen(end);
     return n >= m && strcmp(s + n - m, end) == 0;
@@ -32,7 +22,7 @@ static bool ends_with(const char *s, const char *end) {
 
 /* ---- features -------------------------------------------------------------------------------- */
 
-static void header(prediction *p, int64_t outputs, bool classes) {
+static void header(qni_prediction *p, int64_t outputs, bool classes) {
     if (!p->csv) return;
     qn_text_add(&p->out, classes ? "index,class,probability" : "index");
     for (int64_t i = 0; i < outputs; i++)
@@ -40,7 +30,8 @@ static void header(prediction *p, int64_t outputs, bool classes) {
     qn_text_add(&p->out, "\n");
 }
 
-static void write_row(prediction *p, int64_t index, const qn_tensor *y, int64_t row, bool classes) {
+static void write_row(qni_prediction *p, int64_t index, const qn_tensor *y, int64_t row,
+                      bool classes) {
     int64_t n = y->shape[1], best = 0;
     for (int64_t i = 1; i < n; i++) {
         if (qn_tensor_get(y, row * n + i) > qn_tensor_get(y, row * n + best)) best = i;
@@ -60,13 +51,13 @@ static void write_row(prediction *p, int64_t index, const qn_tensor *y, int64_t 
     qn_text_add(&p->out, p->csv ? "\n" : "]}\n");
 }
 
-static qn_infer_options infer_options(const prediction *p) {
+qn_infer_options qni_predict_options(const qni_prediction *p) {
     return (qn_infer_options){.device = p->model.build.device,
                               .threads = p->model.build.threads,
                               .no_graph = !qn_config_boolean(p->model.config, "train.cuda_graph")};
 }
 
-static qn_status fill_rows(const prediction *p, const qn_idx *x, int64_t first, int64_t n,
+static qn_status fill_rows(const qni_prediction *p, const qn_idx *x, int64_t first, int64_t n,
                            float *dst) {
     double mean = qn_config_number(p->model.config, "data.normalize.mean");
     double std = qn_config_number(p->model.config, "data.normalize.std"),
@@ -82,7 +73,7 @@ static qn_status fill_rows(const prediction *p, const qn_idx *x, int64_t first, 
     return QN_OK;
 }
 
-static qn_status predict_features(const qn_cli *cli, prediction *p) {
+static qn_status predict_features(const qn_cli *cli, qni_prediction *p) {
     const char *file = qn_cli_value(cli, "--input");
     const qn_build *b = &p->model.build;
     qn_idx x;
@@ -93,16 +84,17 @@ static qn_status predict_features(const qn_cli *cli, prediction *p) {
     }
     if (s != QN_OK) return qn_fail_prefix(s, "%s", file);
     bool classes = strcmp(qn_config_string(p->model.config, "objective"), "classify") == 0;
-    qn_infer_options o = infer_options(p);
+    qn_infer_options o = qni_predict_options(p);
     o.batch_size = ROWS;
     qn_field field = {.name = "features", .dtype = QN_F32, .ndim = 1, .shape = {x.per_item}};
     qn_predictor *predictor;
-    QN_TRY(qn_predictor_create(&o, &b->model, p->model.params, &field, classes, &predictor));
+    qn_outcome outcome = classes ? QN_OUTCOME_SOFTMAX : QN_OUTCOME_NUMBERS;
+    QN_TRY(qn_predictor_create(&o, &b->model, p->model.params, &field, 1, outcome, &predictor));
     const qn_tensor *y = qn_predictor_output(predictor);
     header(p, y->shape[1], classes);
     for (int64_t first = 0; first < x.items && s == QN_OK; first += ROWS) {
         int64_t n = x.items - first < ROWS ? x.items - first : ROWS;
-        float *dst = qn_predictor_input(predictor);
+        float *dst = qn_predictor_input(predictor, 0);
         memset(dst, 0, (size_t)(ROWS * x.per_item) * sizeof *dst);
         s = fill_rows(p, &x, first, n, dst);
         if (s != QN_OK) s = qn_fail_prefix(s, "%s", file);
@@ -145,7 +137,7 @@ static qn_status score_line(qn_generator *g, const int32_t *ids, int64_t n, doub
     return QN_OK;
 }
 
-static qn_status score_lines(prediction *p, const char *file, qn_generator *g, qn_ids *ids) {
+static qn_status score_lines(qni_prediction *p, const char *file, qn_generator *g, qn_ids *ids) {
     const qn_encode_options o = {.add_special = true, .parse_special = true};
     int64_t line = 0;
     if (p->csv) qn_text_add(&p->out, "line,tokens,loss,perplexity\n");
@@ -173,9 +165,9 @@ static qn_status score_lines(prediction *p, const char *file, qn_generator *g, q
     return QN_OK;
 }
 
-static qn_status predict_text(const qn_cli *cli, prediction *p) {
+static qn_status predict_text(const qn_cli *cli, qni_prediction *p) {
     const qn_build *b = &p->model.build;
-    qn_infer_options o = infer_options(p);
+    qn_infer_options o = qni_predict_options(p);
     qn_generator *g = NULL;
     qn_ids ids = {0};
     qn_status s = qn_generator_create(&o, &b->model, p->model.params,
@@ -188,7 +180,7 @@ static qn_status predict_text(const qn_cli *cli, prediction *p) {
 
 /* ---- the verb -------------------------------------------------------------------------------- */
 
-static qn_status run(const qn_cli *cli, prediction *p) {
+static qn_status run(const qn_cli *cli, qni_prediction *p) {
     const char *input = qn_cli_value(cli, "--input"), *out = qn_cli_value(cli, "--out");
     if (!input || !out)
         return qn_fail(QN_ERR_USAGE, "quern predict: --input FILE and --out FILE are needed");
@@ -201,10 +193,13 @@ static qn_status run(const qn_cli *cli, prediction *p) {
                           sizeof warning));
     if (*warning) fprintf(stderr, "quern: warning: %s\n", warning);
     QN_TRY(qn_file_read(input, INT64_C(1) << 33, &p->input, &p->bytes));
+    bool words = p->model.build.tokenizer != NULL;
     if (p->model.build.model.layers == 0) {
         QN_TRY(predict_features(cli, p));
-    } else if (p->model.build.tokenizer) {
+    } else if (words && p->model.build.model_config.head == QN_HEAD_LM) {
         QN_TRY(predict_text(cli, p));
+    } else if (words) {
+        QN_TRY(qni_predict_texts(p, input));
     } else {
         return qn_fail(
             QN_ERR_UNSUPPORTED,
@@ -217,7 +212,7 @@ static qn_status run(const qn_cli *cli, prediction *p) {
 }
 
 qn_status qn_verb_predict(const qn_cli *cli) {
-    prediction p = {0};
+    qni_prediction p = {0};
     qn_status s = run(cli, &p);
     qn_text_free(&p.out);
     qn_free(p.input);
