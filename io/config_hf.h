@@ -24,7 +24,7 @@ extern const int qni_hf_key_count;
 const char *qni_hf_activation(const char *hf);
 /* Hugging Face's, as this family's models are usually stored. */
 const char *qni_hf_activation_name(const char *ours, const char *family);
-/* The head of an architecture's name ("LlamaForCausalLM": "lm"), NULL if it has none of those here;
+/* The head of an architecture's name ("LlamaForCausalLM": "lm"), NULL if it says nothing of one;
  * and the architecture of a head, of at most 64 characters; false if the family has none. */
 const char *qni_hf_head(const char *architecture);
 bool qni_hf_architecture(const char *family, const char *head, char out[64]);

@@ -134,7 +134,10 @@ const char *qni_hf_head(const char *architecture) {
             const char *only = endings[i].families;
             if (strcmp(architecture + n, endings[i].ending) == 0 &&
                 (!only || qni_hf_is_one_of(families[f].family, only)))
-                return endings[i].head;
+                return strcmp(endings[i].ending, "Model") == 0 &&
+                               !qni_hf_is_one_of(families[f].family, ENCODERS)
+                           ? NULL /* a decoder's body: it may well be wanted as a language model */
+                           : endings[i].head;
         }
     }
     return NULL;

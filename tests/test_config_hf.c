@@ -132,6 +132,41 @@ static void test_refusals(void **state) {
            "config.json:1:");
 }
 
+/* The head and its labels by the architecture; what is learnt by problem_type. */
+static void test_heads(void **state) {
+    (void)state;
+    static const struct {
+        const char *type, *architecture, *head;
+    } row[] = {
+        {"gpt2", "GPT2LMHeadModel", "lm"},           {"gpt2", "GPT2Model", "lm"},
+        {"llama", "LlamaForCausalLM", "lm"},         {"bert", "BertForMaskedLM", "masked_lm"},
+        {"bert", "BertForPreTraining", "masked_lm"}, {"roberta", "RobertaForMaskedLM", "masked_lm"},
+        {"bert", "SomethingElse", "masked_lm"}};
+    char text[512];
+    for (size_t i = 0; i < sizeof row / sizeof *row; i++) {
+        snprintf(text, sizeof text, "{\"model_type\": \"%s\", \"architectures\": [\"%s\"]}",
+                 row[i].type, row[i].architecture);
+        qn_config *c = load(text, "");
+        assert_string_equal(qn_config_string(c, "model.head"), row[i].head);
+        qn_config_free(c);
+    }
+    place p = make("{\"model_type\": \"bert\", \"architectures\": "
+                   "[\"BertForSequenceClassification\"], \"problem_type\": "
+                   "\"multi_label_classification\", \"id2label\": {\"1\": \"b\", \"0\": \"a\"}}",
+                   "");
+    static const char *const sets[] = {"data.type=labelled_text", "data.tokenizer=./x"};
+    qn_config *c;
+    char *diagnostics;
+    if (qn_config_load(p.file, sets, 2, &c, &diagnostics) != QN_OK) fail_msg("%s", diagnostics);
+    assert_string_equal(qn_config_string(c, "model.head"), "sequence_classification");
+    assert_string_equal(qn_config_string(c, "objective"), "multi_label");
+    assert_int_equal(qn_config_int(c, "model.num_labels"), 2);
+    assert_string_equal(qn_config_string(c, "model.id2label.0"), "a");
+    assert_string_equal(qn_config_string(c, "model.id2label.1"), "b");
+    qn_config_free(c);
+    qn_test_dir_remove(p.dir);
+}
+
 /* ---- the hub's cache ------------------------------------------------------------------------- */
 
 static void test_hub_names(void **state) {
@@ -165,7 +200,8 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_llama),     cmocka_unit_test(test_rope_parameters),
         cmocka_unit_test(test_gpt2),      cmocka_unit_test(test_refusals),
-        cmocka_unit_test(test_hub_names), cmocka_unit_test(test_hub_cache),
+        cmocka_unit_test(test_heads),     cmocka_unit_test(test_hub_names),
+        cmocka_unit_test(test_hub_cache),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -95,6 +95,26 @@ other_base() {
 }
 check other_base
 
+# A model directory with a tokenizer continues a text as the run it was exported from.
+as_it_is() {
+    local from
+    "$QUERN" tokenizer-train corpus.txt --vocab-size 300 --out tok
+    train llama third --set data.vocabulary=null --set data.tokenizer=tok
+    "$QUERN" export third --out c
+    [ -e c/tokenizer.json ]
+    for from in third c; do
+        "$QUERN" generate $from --prompt 'the dog' --max-new-tokens 20 --temperature 0 >$from.txt
+    done
+    cat c.txt
+    cmp third.txt c.txt
+    start from ./c # its tokenizer, by default
+    sed -i 's/, "vocabulary": "byte"//' from.json
+    [ "$(loss from.json)" = "$(loss third)" ]
+    refused 1 'only models with a tokenizer can continue a text' "$QUERN" generate b --prompt x
+    refused 2 'there is no such run' "$QUERN" generate nothing --prompt x
+}
+check as_it_is
+
 # ---- directories that are broken, half there or of another kind
 
 bad() { # NAME STATUS TEXT: the directory NAME is refused before a run directory is made
