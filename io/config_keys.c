@@ -204,8 +204,8 @@ const qni_key qni_keys[] = {
      .doc = "Standard deviation of the initial weights; output projections of a block get it "
             "divided by sqrt(2 * num_hidden_layers)."},
     {"model.init_from", QNI_PATH,
-     .doc = "Model to take initial weights from (weights only: step, optimizer and data order "
-            "start afresh)."},
+     .doc = "Run or checkpoint to take the model's initial weights from (weights only: step, "
+            "optimizer, data order and adapters start afresh)."},
     {"model.pretrained", QNI_MODEL,
      .doc = "Pretrained model in Hugging Face's form: a directory with config.json and "
             "safetensors, or ORG/NAME[@REVISION] of one in the hub's cache. Its config.json "

@@ -148,6 +148,16 @@ void qn_loaded_free(qn_loaded *l) {
 
 /* ---- model.init_from ------------------------------------------------------------------------- */
 
+/* An adapter is new beside the model it starts from. */
+static void leave_out_adapters(const qn_params *p, qn_state_tensors *t) {
+    int n = t->n_model;
+    t->n_model = 0;
+    for (int i = 0; i < n; i++) {
+        const qn_param *q = qn_params_find(p, t->model[i].name);
+        if (!q || q->role != QN_ROLE_ADAPTER) t->model[t->n_model++] = t->model[i];
+    }
+}
+
 qn_status qn_init_from(qn_session *s, const char *path, char *warning, size_t size) {
     qn_setup *arena;
     qn_state_tensors tensors, here = {0};
@@ -156,6 +166,7 @@ qn_status qn_init_from(qn_session *s, const char *path, char *warning, size_t si
     QN_TRY(qn_setup_create("initial weights", &arena));
     qn_status status = qn_state_tensors_list(s, arena, &tensors);
     tensors.n_state = 0;
+    if (status == QN_OK) leave_out_adapters(s->params, &tensors);
     if (status == QN_OK) status = qn_state_tensors_here(s, &tensors, arena, &memory, &here);
     if (status == QN_OK) status = qn_open_checkpoint(path, QN_CHECKPOINT_MODEL, warning, size, &c);
     if (status == QN_OK)

@@ -29,7 +29,8 @@ qn_status qn_loaded_open(const char *run_dir, const char *which, const char *con
 void qn_loaded_free(qn_loaded *l);
 
 /* model.init_from: fills the weights (and masters) of a new session from a run or a checkpoint
- * directory. Names, shapes and dtype must be those of the model. Nothing else is taken over.
+ * directory. Names, shapes and dtype must be those of the model, adapters apart: those are new.
+ * Nothing else is taken over.
  * warning as above. */
 qn_status qn_init_from(qn_session *s, const char *path, char *warning, size_t size) QN_CHECKED;
 

@@ -78,6 +78,7 @@ static qn_status eval_config(const qn_cli *cli) {
     if (s == QN_OK) s = qn_build_model(&b, c);
     if (s == QN_OK) s = qn_build_session(&b);
     if (s == QN_OK) s = qn_cli_pretrained(&b);
+    if (s == QN_OK) s = qn_build_adapter_weights(&b);
     if (s == QN_OK && b.notes) fputs(b.notes, stderr);
     if (s == QN_OK) s = evaluate(cli, &b, 0);
     qn_build_free(&b);
