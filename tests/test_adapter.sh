@@ -55,7 +55,7 @@ small_checkpoints() { # the base model is referred to, not repeated
     for name in tuned dora; do
         "$QUERN" inspect "$scratch/$name" >"$scratch/inside"
         says "$scratch/inside" 'blocks.0.attn.q.lora_B.weight'
-        ! grep -q 'blocks.0.attn.q.weight' "$scratch/inside"
+        lacks "$scratch/inside" 'blocks.0.attn.q.weight'
     done
     says "$scratch/inside" norm.weight
 }
