@@ -141,11 +141,15 @@ qn_status qni_regex_find(const qni_regex *r, const char *text, int64_t bytes, in
                          int64_t *begin, int64_t *end) {
     pcre2_match_data *match = pcre2_match_data_create(1, NULL);
     if (!match) return qn_fail(QN_ERR_OOM, "out of memory: a match of a split pattern");
-    int n = pcre2_match(r->code, (PCRE2_SPTR)text, (PCRE2_SIZE)bytes, (PCRE2_SIZE)at,
-                        PCRE2_NO_UTF_CHECK, match, NULL);
+    uint32_t options = PCRE2_NO_UTF_CHECK;
+    int n = pcre2_match(r->code, (PCRE2_SPTR)text, (PCRE2_SIZE)bytes, (PCRE2_SIZE)at, options,
+                        match, NULL);
+    if (n == PCRE2_ERROR_JIT_STACKLIMIT) /* the interpreter has the heap */
+        n = pcre2_match(r->code, (PCRE2_SPTR)text, (PCRE2_SIZE)bytes, (PCRE2_SIZE)at,
+                        options | PCRE2_NO_JIT, match, NULL);
     const PCRE2_SIZE *place = pcre2_get_ovector_pointer(match);
-    *begin = n == PCRE2_ERROR_NOMATCH ? -1 : (int64_t)place[0];
-    *end = n == PCRE2_ERROR_NOMATCH ? -1 : (int64_t)place[1];
+    *begin = n < 0 ? -1 : (int64_t)place[0];
+    *end = n < 0 ? -1 : (int64_t)place[1];
     pcre2_match_data_free(match);
     if (n >= 0 || n == PCRE2_ERROR_NOMATCH) return QN_OK;
     return qn_fail(QN_ERR_DATA, "split pattern: gave up at byte %lld of a text (PCRE2 error %d)",

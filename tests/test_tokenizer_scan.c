@@ -184,6 +184,20 @@ static void what_differs_between_engines_is_refused(void **state) {
     assert_int_equal(begin, 2);
 }
 
+/* More than the stack that JIT code has. */
+static void long_matches_are_found(void **state) {
+    enum { LONG = 200000 };
+    fixture *f = *state;
+    char *text = qn_alloc(LONG, "text");
+    assert_non_null(text);
+    for (int i = 0; i < LONG; i++) text[i] = (i * 7 + i / 13) % 3 ? 'a' : 'b';
+    int64_t begin, end;
+    qn_assert_ok(qni_regex_find(compile(f, "(?:a|b)+"), text, LONG, 0, &begin, &end));
+    assert_int_equal(begin, 0);
+    assert_int_equal(end, LONG);
+    qn_free(text);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(scanners_cut_as_the_patterns_do, open_fixture,
@@ -192,6 +206,7 @@ int main(void) {
                                         close_fixture),
         cmocka_unit_test_setup_teardown(spaces_and_words_are_the_references, open_fixture,
                                         close_fixture),
+        cmocka_unit_test_setup_teardown(long_matches_are_found, open_fixture, close_fixture),
         cmocka_unit_test_setup_teardown(what_differs_between_engines_is_refused, open_fixture,
                                         close_fixture),
     };
