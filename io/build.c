@@ -341,7 +341,9 @@ qn_status qn_build_model(qn_build *b, const qn_config *c) {
 /* With an adapter the base does not change: checkpoints refer to it. */
 static void mark_external(const qn_config *c, qn_params *p) {
     if (!qn_config_is_set(c, "model.pretrained") || is(c, "adapter.type", "none")) return;
-    for (int i = 0; i < p->n; i++) p->item[i].external = p->item[i].frozen;
+    for (int i = 0; i < p->n; i++) {
+        p->item[i].external = p->item[i].frozen && p->item[i].role != QN_ROLE_ADAPTER;
+    }
 }
 
 qn_status qn_build_params(qn_build *b, qn_params **out) {

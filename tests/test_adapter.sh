@@ -71,6 +71,21 @@ resumes() {
 }
 check resumes
 
+half_frozen() { # only the second matrices are trained; the first are still the run's own
+    local fixed='optimizer.groups=[{"match": "**.lora_A.*", "frozen": true}]'
+    train tuned half --set "$fixed"
+    "$QUERN" inspect "$scratch/half" >"$scratch/inside"
+    says "$scratch/inside" 'blocks.0.attn.q.lora_A.weight'
+    "$QUERN" export "$scratch/half" --out "$scratch/half.adapter" >/dev/null
+    sed 's/"type": "lora"/"type": "lora", "init_from": ".\/half.adapter"/' "$scratch/tuned.json" \
+        >"$scratch/half.json"
+    near "$(loss_of "$scratch/half.json")" "$(loss_of "$scratch/half")"
+    train tuned half.half --set "$fixed" --set train.max_steps=4 --set eval.every=4
+    train tuned half.half --set "$fixed" --resume auto
+    same digest "$(digest half)" "$(digest half.half)"
+}
+check half_frozen
+
 # The run, its adapter beside the model, and the merged model are one function.
 merges() { # NAME
     local merged
