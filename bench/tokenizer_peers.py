@@ -3,6 +3,7 @@
     cmake --build build/release --target bench_tokenizer
     python bench/tokenizer_peers.py ids [NAME...] [--texts N] [--seed S]
     python bench/tokenizer_peers.py speed [NAME...] [--repeats N]
+    python bench/tokenizer_peers.py train [--repeats N]
 
 Needs the packages tokenizers, tiktoken and sentencepiece, and the shared data (QUERN_TEST_DATA). `ids`
 encodes lines of real text and random, adversarial Unicode on both sides and exits 1 if ids or decoded
@@ -285,9 +286,79 @@ def speed(name, repeats):
     print(json.dumps(row, default=float))
 
 
+# ---- training ----------------------------------------------------------------------------------
+
+QWEN = CL100K.replace(r"\p{N}{1,3}", r"\p{N}")
+# vocabulary, least count, special tokens, pattern, cut in lines
+TRAINED = [
+    (8000, 2, ["<|endoftext|>"], None, False),
+    (30000, 0, [], None, True),
+    (50000, 2, ["<s>", "a", "</s>"], QWEN, False),
+    (5000, 1, [], r"\w+", False),
+]
+
+
+def train_theirs(files, size, least, special, pattern, lines):
+    from tokenizers import Regex, Tokenizer, models, pre_tokenizers, trainers
+
+    level = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=pattern is None)
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = level
+    if pattern:
+        tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+            [pre_tokenizers.Split(Regex(pattern), "isolated"), level])
+    trainer = trainers.BpeTrainer(
+        vocab_size=size, min_frequency=least, special_tokens=special, show_progress=False,
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet())
+    start = time.perf_counter()
+    if lines:
+        tokenizer.train(files, trainer)
+    else:
+        tokenizer.train_from_iterator([open(f, newline="").read() for f in files], trainer)
+    return time.perf_counter() - start, json.loads(tokenizer.to_str())["model"]
+
+
+def train_ours(files, folder, size, least, special, pattern, lines):
+    command = [os.path.join(ROOT, "build/release/quern"), "tokenizer-train", "--out", folder,
+               "--vocab-size", str(size), "--min-frequency", str(least)]
+    command += ["--special", ",".join(special)] if special else []
+    command += (["--pattern", pattern] if pattern else []) + (["--lines"] if lines else []) + files
+    start = time.perf_counter()
+    subprocess.run(command, check=True, capture_output=True)
+    took = time.perf_counter() - start
+    with open(os.path.join(folder, "tokenizer.json"), encoding="utf-8") as f:
+        return took, json.load(f)["model"]
+
+
+def train(repeats):
+    wrong = 0
+    with tempfile.TemporaryDirectory() as folder:
+        files = []
+        for i, text in enumerate(real_text()):
+            files.append(os.path.join(folder, f"{i}.txt"))
+            with open(files[-1], "w", newline="", encoding="utf-8") as f:
+                f.write(text)
+        for row in TRAINED:
+            ours, theirs = [], []
+            for _ in range(repeats):
+                took, mine = train_ours(files, folder, *row)
+                ours.append(took)
+                took, other = train_theirs(files, *row)
+                theirs.append(took)
+            equal = (mine["vocab"] == other["vocab"]
+                     and [tuple(m) for m in mine["merges"]] == [tuple(m) for m in other["merges"]])
+            wrong += not equal
+            print(json.dumps({
+                "vocab_size": row[0], "pattern": row[3], "lines": row[4], "equal": equal,
+                "bytes": sum(map(os.path.getsize, files)), "merges": len(mine["merges"]),
+                "quern_s": statistics.median(ours), "other_s": statistics.median(theirs),
+                "ratio": statistics.median(theirs) / statistics.median(ours)}))
+    return wrong
+
+
 def main():
     parser = argparse.ArgumentParser()
-    parser.add_argument("what", choices=["ids", "speed"])
+    parser.add_argument("what", choices=["ids", "speed", "train"])
     parser.add_argument("names", nargs="*", default=[])
     parser.add_argument("--texts", type=int, default=20000)
     parser.add_argument("--seed", type=int, default=1)
@@ -295,6 +366,8 @@ def main():
     a = parser.parse_args()
     print(f"tokenizers {tokenizers.__version__}, tiktoken {tiktoken.__version__}")
     wrong = 0
+    if a.what == "train":
+        sys.exit(1 if train(a.repeats) else 0)
     for name in a.names or PAIRS:
         if a.what == "ids":
             wrong += compare(name, a.texts, a.seed)

@@ -52,7 +52,8 @@ const char *qni_charsmap_match(const qni_charsmap *m, const char *text, int64_t 
         if (place >= m->units || (m->unit[place] & 0x800000FFu) != c) break;
         bool ends = m->unit[place] >> 8 & 1;
         place ^= offset_of(m->unit[place]);
-        if (!ends) continue;
+        bool whole = i + 1 == bytes || (text[i + 1] & 0xC0) != 0x80; /* characters are not cut */
+        if (!ends || !whole) continue;
         int64_t value = place < m->units ? m->unit[place] & 0x7FFFFFFFu : m->bytes;
         if (value >= m->bytes || (m->text[value] & 0xC0) == 0x80) break;
         found = m->text + value;

@@ -3,7 +3,7 @@
  *
  * The pattern is rewritten where the two differ, and refused where Quern does not know:
  *   \s \S    the 25 White_Space characters (PCRE2 would add U+180E)
- *   \w \W    [\p{Alphabetic}\p{M}\p{Nd}\p{Pc}\p{Join_Control}]
+ *   \w \W    [\p{Alphabetic}\p{M}\p{Nd}\p{Pc}] and the superscripts and fractions of Latin-1
  *   \uHHHH   \x{HHHH}
  *   ^ $      at every line
  * A class within a class, `&&`, `{n,m}+`, back references and the escapes not listed are refused.
@@ -27,7 +27,7 @@ struct qni_regex {
     "\\x{0}-\\x{8}\\x{e}-\\x{1f}\\x{21}-\\x{84}\\x{86}-\\x{9f}\\x{a1}-\\x{167f}\\x{1681}-"         \
     "\\x{1fff}\\x{200b}-\\x{2027}\\x{202a}-\\x{202e}\\x{2030}-\\x{205e}\\x{2060}-\\x{2fff}"        \
     "\\x{3001}-\\x{d7ff}\\x{e000}-\\x{10ffff}"
-#define WORDS "\\p{Alphabetic}\\p{M}\\p{Nd}\\p{Pc}\\p{Join_Control}"
+#define WORDS "\\p{Alphabetic}\\p{M}\\p{Nd}\\p{Pc}\\x{B2}\\x{B3}\\x{B9}\\x{BC}-\\x{BE}"
 
 static qn_status refuse(const char *pattern, const char *at, const char *what) {
     return qn_fail(QN_ERR_FORMAT,

@@ -243,11 +243,15 @@ static qn_status read_bert(qn_tokenizer *t, const cJSON *json) {
     return add_cutter(t, &(cutter){.class = qni_is_punctuation, .behavior = ISOLATED});
 }
 
+/* The reference's Whitespace runs `\w+|[^\w\s]+` on another engine than Split: joiners are in its \w,
+ * superscripts are not. */
+#define WORDS "\\p{Alphabetic}\\p{M}\\p{Nd}\\p{Pc}\\p{Join_Control}"
+
 static qn_status read_whitespace(qn_tokenizer *t, const cJSON *json) {
     (void)json;
     cutter c = {.behavior = REMOVED, .invert = true};
     qni_regex *compiled = NULL;
-    QN_TRY(qni_regex_compile(t, "\\w+|[^\\w\\s]+", &compiled));
+    QN_TRY(qni_regex_compile(t, "[" WORDS "]+|[^" WORDS "\\s]+", &compiled));
     c.regex = compiled;
     return add_cutter(t, &c);
 }

@@ -220,6 +220,27 @@ static void wild_character_maps_match_nothing(void **state) {
     qn_tokenizer_free(t);
 }
 
+/* A map that replaces the first byte of a character does not cut it. */
+static void character_maps_keep_characters_whole(void **state) {
+    (void)state;
+    char map[4 + 256 * 4 + 2] = {0};
+    const uint32_t first = 0xC3 | 1u << 8 | 1u << 10, value = 0x80000000u;
+    map[1] = 4; /* 256 units */
+    memcpy(map + 4 + 4 * 0xC3, &first, 4);
+    memcpy(map + 4 + 4 * 0xC2, &value, 4);
+    map[4 + 256 * 4] = 'a';
+    bytes b = good_model();
+    with_charsmap(&b, map, sizeof map);
+    qn_tokenizer *t = NULL;
+    qn_ids ids = {0};
+    qn_assert_ok(open_bytes("tokenizer.model", b.data, b.n, &t));
+    qn_assert_ok(qn_tokenizer_encode(t, "\xC3\xA4", 2, &(qn_encode_options){0}, &ids));
+    assert_int_equal(ids.n, 2);
+    assert_memory_equal(ids.id, ((const int32_t[]){3, 0}), 2 * sizeof(int32_t));
+    qn_ids_free(&ids);
+    qn_tokenizer_free(t);
+}
+
 static void bad_vocab_txt_is_refused(void **state) {
     (void)state;
     static const struct {
@@ -245,6 +266,7 @@ int main(void) {
         cmocka_unit_test(what_is_not_there_is_refused),
         cmocka_unit_test(bad_character_maps_are_refused),
         cmocka_unit_test(wild_character_maps_match_nothing),
+        cmocka_unit_test(character_maps_keep_characters_whole),
         cmocka_unit_test(bad_vocab_txt_is_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
