@@ -154,15 +154,6 @@ static qn_status read_merges(qni_bpe *m, qn_tokenizer *t, const cJSON *merges) {
     return QN_OK;
 }
 
-static qn_status read_fallback(qni_bpe *m, const qn_tokenizer *t) {
-    for (int i = 0; i < 256; i++) {
-        char text[8];
-        int n = snprintf(text, sizeof text, "<0x%02X>", (unsigned)i);
-        m->fallback[i] = qni_table_find(&t->table, text, n);
-    }
-    return QN_OK;
-}
-
 static qn_status read_affix(qn_tokenizer *t, const cJSON *json, const char *key, const char **out) {
     const char *text = "";
     QN_TRY(qni_json_string(json, key, true, &text));
@@ -201,7 +192,7 @@ static qn_status read_bpe(qn_tokenizer *t, const cJSON *json) {
     QN_TRY(qni_json_bool(json, "byte_fallback", true, &m->byte_fallback));
     QN_TRY(qni_json_bool(json, "ignore_merges", true, &m->ignore_merges));
     QN_TRY(qni_json_unk(t, json, &m->unk));
-    QN_TRY(read_fallback(m, t));
+    (void)qni_byte_tokens(&t->table, m->fallback);
     QN_TRY(read_merges(m, t, merges));
     return qni_bpe_use(m, t);
 }
