@@ -45,6 +45,9 @@ qn_status qn_config_load_model(const char *dir, const char *const *sets, int n_s
                                qn_config **out, char **diagnostics) QN_CHECKED;
 void qn_config_free(qn_config *c); /* NULL is legal */
 
+/* A size as configurations write it: bytes, or with a unit ("40GiB", "512 MB"). */
+bool qn_config_parse_bytes(const char *text, int64_t *out);
+
 /* ---- reading --------------------------------------------------------------------------------- */
 
 /* Keys are dotted; elements of arrays by index: "optimizer.groups.0.match", "optimizer.betas.1",

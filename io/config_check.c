@@ -115,7 +115,7 @@ static bool is_file_name(const char *s) {
 }
 
 /* "2GiB", "500 MB", "123". */
-static bool parse_bytes(const char *s, int64_t *out) {
+bool qn_config_parse_bytes(const char *s, int64_t *out) {
     static const struct {
         const char *unit;
         double bytes;
@@ -211,7 +211,7 @@ static bool check_number(const qni_key *k, cJSON *value) {
     case QNI_NUMBER: return cJSON_IsNumber(value) && in_range(k, value->valuedouble);
     case QNI_BYTES:
         if (cJSON_IsString(value)) {
-            if (!parse_bytes(value->valuestring, &v)) return false;
+            if (!qn_config_parse_bytes(value->valuestring, &v)) return false;
             make_integer(value, v);
         }
         break;

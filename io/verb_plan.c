@@ -5,6 +5,7 @@
 
 #include <inttypes.h>
 #include <stdio.h>
+#include <string.h>
 
 typedef struct row {
     const char *name;
@@ -123,6 +124,17 @@ static qn_status snapshot_bytes(const qn_build *b, int64_t *out) {
     return s;
 }
 
+/* What a run needs where it computes; `card`: on a GPU, where a snapshot lies on the host. */
+static qn_status bytes_of(const qn_build *b, bool card, int64_t *out) {
+    row rows[MAX_ROWS];
+    int64_t snapshot;
+    QN_TRY(snapshot_bytes(b, &snapshot));
+    int n = class_rows(b->session, card ? 0 : snapshot, rows);
+    *out = 0;
+    for (int i = 0; i < n; i++) *out += rows[i].aside ? 0 : rows[i].bytes;
+    return QN_OK;
+}
+
 static qn_status print(const qn_cli *cli, const qn_build *b) {
     row rows[MAX_ROWS];
     int64_t snapshot, total = 0;
@@ -154,18 +166,96 @@ static qn_status data_or_shapes(qn_build *b, const qn_config *c) {
     return QN_OK;
 }
 
+/* The session of a configuration, planned. *c and *b are the caller's to free in any case. */
+static qn_status plan(const qn_cli *cli, qn_config **c, qn_build *b) {
+    *c = NULL;
+    *b = (qn_build){0};
+    QN_TRY(qn_cli_config(cli, cli->arg[0], c));
+    QN_TRY(data_or_shapes(b, *c));
+    b->plan_only = true;
+    QN_TRY(qn_build_model(b, *c));
+    int64_t threads = b->threads;
+    QN_TRY(qn_cli_int(cli, "--threads", 1, 1024, &threads));
+    b->threads = (int)threads;
+    return qn_build_session(b);
+}
+
+/* ---- a card of a size ------------------------------------------------------------------------ */
+
+/* What people do when a run does not fit, the least change first. */
+typedef struct remedy {
+    const char *what, *sets[3];
+    bool adds_adapter;
+} remedy;
+static const remedy remedies[] = {
+    {"recompute the blocks", {"train.recompute=[\"blocks.*\"]"}, false},
+    {"bf16 instead of f32", {"precision=bf16"}, false},
+    {"bf16, and recompute the blocks", {"precision=bf16", "train.recompute=[\"blocks.*\"]"}, false},
+    {"bf16 without master weights (bf16_sr), and recompute",
+     {"precision=bf16_sr", "train.recompute=[\"blocks.*\"]"},
+     false},
+    {"LoRA, r = 8, on all linears, bf16",
+     {"adapter={\"type\": \"lora\", \"r\": 8}", "precision=bf16"},
+     true},
+    {"the same, and recompute the blocks",
+     {"adapter={\"type\": \"lora\", \"r\": 8}", "precision=bf16", "train.recompute=[\"blocks.*\"]"},
+     true},
+};
+
+/* Bytes on a card with a remedy; false if it does not apply or cannot be planned. */
+static bool try_remedy(const qn_cli *cli, const remedy *r, int64_t *bytes) {
+    qn_cli with = *cli;
+    qn_config *c;
+    qn_build b;
+    for (int i = 0; i < 3 && r->sets[i] && with.n_sets < QN_CLI_MAX_SETS; i++)
+        with.set[with.n_sets++] = r->sets[i];
+    qn_status s = plan(&with, &c, &b);
+    if (s == QN_OK) s = bytes_of(&b, true, bytes);
+    qn_build_free(&b);
+    qn_config_free(c);
+    return s == QN_OK;
+}
+
+static double gib(int64_t bytes) { return (double)bytes / 1073741824.0; }
+
+/* 0.5 GiB of a card are the driver's. */
+static qn_status judge(const qn_cli *cli, const qn_build *b, int64_t card) {
+    int64_t need, with = 0, before = 0, room = card - (INT64_C(1) << 29);
+    QN_TRY(bytes_of(b, true, &need));
+    bool fits = need <= room, adapted = strcmp(qn_config_string(b->config, "adapter.type"), "none");
+    if (qn_cli_has(cli, "--json")) {
+        printf("{\"card_bytes\":%" PRId64 ",\"need_bytes\":%" PRId64 ",\"fits\":%s}\n", card, need,
+               fits ? "true" : "false");
+        return QN_OK;
+    }
+    printf("\non a card of %.2f GiB, of which the driver keeps about 0.5: %s\n", gib(card),
+           fits ? "fits" : "does NOT fit");
+    printf("  %-52s %9.2f GiB, %.2f GiB %s\n", "this run", gib(need),
+           gib(fits ? room - need : need - room), fits ? "left" : "too many");
+    if (fits) return QN_OK;
+    for (size_t i = 0; i < sizeof remedies / sizeof *remedies; i++) {
+        const remedy *r = &remedies[i];
+        if ((r->adds_adapter && adapted) || !try_remedy(cli, r, &with) || with >= need ||
+            with == before) /* it has that already */
+            continue;
+        before = with;
+        printf("  %-52s %9.2f GiB, %s\n", r->what, gib(with), with <= room ? "fits" : "too many");
+    }
+    return QN_OK;
+}
+
 qn_status qn_verb_plan(const qn_cli *cli) {
     qn_config *c;
-    QN_TRY(qn_cli_config(cli, cli->arg[0], &c));
-    qn_build b = {0};
-    qn_status s = data_or_shapes(&b, c);
-    b.plan_only = true;
-    if (s == QN_OK) s = qn_build_model(&b, c);
-    int64_t threads = b.threads;
-    if (s == QN_OK) s = qn_cli_int(cli, "--threads", 1, 1024, &threads);
-    b.threads = (int)threads;
-    if (s == QN_OK) s = qn_build_session(&b);
+    qn_build b;
+    int64_t card = 0;
+    const char *size = qn_cli_value(cli, "--card");
+    if (size && !qn_config_parse_bytes(size, &card)) {
+        return qn_fail(QN_ERR_USAGE, "--card: expected a size such as \"40GiB\", found \"%s\"",
+                       size);
+    }
+    qn_status s = plan(cli, &c, &b);
     if (s == QN_OK) s = print(cli, &b);
+    if (s == QN_OK && card > 0) s = judge(cli, &b, card);
     qn_build_free(&b);
     qn_config_free(c);
     return s;

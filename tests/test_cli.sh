@@ -35,8 +35,8 @@ examples() {
         echo "$example"
         message=$(PATH="$scratch/bin:$PATH" bash -c "$example" 2>&1 >/dev/null) || {
             case $message in
-            *QUERN_TOKENS* | *'there is no such run'* | *'has no adapter to merge'*) ;;
-            *'cannot be opened: No such file'*) ;;
+            *QUERN_TOKENS* | *'there is no such run'* | *'has no adapter to merge'* | \
+                *'cannot be opened: No such file'*) ;;
             *) echo "$message" && return 1 ;;
             esac
         }
@@ -193,6 +193,31 @@ plan_recompute() { # recomputing needs less memory and more arithmetic
         "$scratch/keep.json" "$scratch/plan.json"
 }
 check plan_recompute
+
+# Llama-2-7B: LoRA fits a 40 GB card; the full fine-tune's 18 bytes a parameter do not, and the plan
+# says by how much and what would.
+plan_card() {
+    local lora='{"type": "lora", "r": 8}' parameters=6738415616 need
+    cat >"$scratch/7b.json" <<END
+{"model": {"type": "llama", "vocab_size": 32000, "hidden_size": 4096, "num_hidden_layers": 32,
+           "num_attention_heads": 32, "intermediate_size": 11008}, "precision": "bf16",
+ "data": {"type": "tokens", "path": "none.bin", "block_size": 2048},
+ "train": {"max_steps": 1, "batch_size": 1}, "eval": {"batch_size": 1}}
+END
+    "$QUERN" plan "$scratch/7b.json" --card 40GB --set adapter="$lora" >"$scratch/lora" 2>/dev/null
+    grep -q 'on a card of 37.25 GiB.*: fits$' "$scratch/lora"
+    "$QUERN" plan "$scratch/7b.json" --card 40GB >"$scratch/full" 2>/dev/null
+    tail -8 "$scratch/full"
+    grep -q ': does NOT fit$' "$scratch/full"
+    grep -q 'this run .* too many$' "$scratch/full"
+    grep -q 'LoRA, r = 8, on all linears, bf16 .* fits$' "$scratch/full"
+    need=$("$QUERN" plan "$scratch/7b.json" --card 40GB --json 2>/dev/null |
+        jq -r "select(.fits == false) | .need_bytes")
+    [ "$need" -gt $((18 * parameters)) ]
+    [ "$need" -lt $((21 * parameters)) ]
+    exits 2 "$QUERN" plan "$scratch/7b.json" --card big 2>/dev/null
+}
+check plan_card
 
 # ---- schema, config, completion, inspect, report, doctor -------------------------------------
 
