@@ -9,7 +9,7 @@ ln -s "$(realpath "$QUERN")" "$scratch/bin/quern"
 train gpt2 gpt2
 train llama llama
 
-verbs=$("$QUERN" help | sed -n 's/^  \([a-z]*\) .*/\1/p')
+verbs=$("$QUERN" help | sed -n 's/^  \([a-z-]*\) .*/\1/p')
 
 # ---- help ------------------------------------------------------------------------------------
 

@@ -64,4 +64,54 @@ no_tokenizer() { # STATUS MESSAGE [OPTION...]
 check no_tokenizer 2 'expected --tokenizer PATH'
 check no_tokenizer 3 'found no tokenizer' --tokenizer "$scratch"
 
+# ---- quern tokenizer-train -------------------------------------------------------------------
+
+printf 'the cat and the hat; the bath\n%.0s' 1 2 3 >"$scratch/a.txt"
+printf 'caf\303\251 and the <s> path\n' >"$scratch/b.txt"
+
+train() { "$QUERN" tokenizer-train "$@" >"$scratch/out" 2>&1; }
+
+learns() {
+    train --vocab-size 270 --special '<s>,</s>' --out "$scratch/new" "$scratch"/[ab].txt
+    grep -q 'new: 270 tokens, 12 merges; from 113 bytes' "$scratch/out"
+    [ "$(sed -n 2,3p "$scratch/new/merges.txt")" = "$(printf 't h\nth e')" ]
+    local file
+    for file in tokenizer.json vocab.json; do # both forms are the same tokenizer
+        "$QUERN" tokenize --tokenizer "$scratch/new/$file" --no-special "$scratch/b.txt" \
+            >"$scratch/$file.ids"
+        "$QUERN" tokenize --tokenizer "$scratch/new/$file" --decode "$scratch/$file.ids" |
+            cmp - "$scratch/b.txt"
+    done
+    cmp "$scratch/tokenizer.json.ids" "$scratch/vocab.json.ids"
+    [ "$(printf '<s>the' | "$QUERN" tokenize --tokenizer "$scratch/new" -)" = "0 $(
+        jq .the "$scratch/new/vocab.json")" ]
+}
+check learns
+
+says_what_is_missing() {
+    train --vocab-size 1000 --out "$scratch/new" "$scratch/b.txt"
+    grep -q 'of the 1000 asked for: no further pair occurs 2 times' "$scratch/out"
+}
+check says_what_is_missing
+
+train_refuses() { # STATUS MESSAGE ARGUMENT...
+    local status=0
+    train "${@:3}" || status=$?
+    cat "$scratch/out"
+    [ "$status" -eq "$1" ]
+    grep -q -- "$2" "$scratch/out"
+    [ ! -e "$scratch/none" ]
+}
+gzip -k "$scratch/a.txt"
+printf 'ab\377' >"$scratch/latin.txt"
+check train_refuses 2 'expected --vocab-size N and --out DIR' "$scratch/a.txt"
+check train_refuses 2 'found 300, expected 301' --vocab-size 300 --out "$scratch/none" \
+    --special "$(seq -s, 45)" "$scratch/a.txt"
+check train_refuses 3 'latin.txt: byte 2: expected UTF-8' --vocab-size 300 --out "$scratch/none" \
+    "$scratch/latin.txt"
+check train_refuses 3 'unpack it first' --vocab-size 300 --out "$scratch/none" "$scratch/a.txt.gz"
+check train_refuses 3 'cannot be opened' --vocab-size 300 --out "$scratch/none" "$scratch/x.txt"
+check train_refuses 3 'split pattern' --vocab-size 300 --out "$scratch/none" --pattern '(a' \
+    "$scratch/a.txt"
+
 finish
