@@ -1,15 +1,17 @@
 #!/usr/bin/env python3
 """Quern's Hugging Face directories beside transformers, both ways. Needs transformers and torch.
 
-For each decoder family a small model: transformers writes it with random weights (in shards, in f32, bf16 and f16) and
-Quern evaluates it; Quern fine-tunes it for two steps and exports it, and transformers loads the export and evaluates
-it. The checkpoints under QUERN_TEST_DATA/weights are fine-tuned and exported too. Losses are over the same tokens, so
-they must agree to rounding; no key may be missing or left over. Prints one JSON object a line and fails if one is off.
+For each decoder family a small model: transformers writes it with random weights, in shards, and Quern evaluates it;
+Quern fine-tunes it for two steps and exports it in f32, bf16 and f16, and transformers loads the exports and evaluates
+them. The checkpoints under QUERN_TEST_DATA/weights are fine-tuned and exported too, and BERT and RoBERTa as classifiers
+of texts, with the tokenizers there. Losses are over the same tokens, so they must agree to rounding; no key may be
+missing or left over. Prints one JSON object a line and fails if one is off.
 
   QUERN_TEST_DATA=DIR check_export.py [--quern build/release/quern]
 """
 
 import argparse
+import gzip
 import json
 import os
 import random
@@ -20,7 +22,8 @@ import tempfile
 
 import torch
 import transformers
-from transformers import AutoConfig, AutoModelForCausalLM
+from transformers import (AutoConfig, AutoModelForCausalLM, AutoModelForSequenceClassification, BertTokenizerFast,
+                          PreTrainedTokenizerFast)
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 SMALL = dict(vocab_size=97, hidden_size=32, num_hidden_layers=3, num_attention_heads=4, intermediate_size=48,
@@ -87,8 +90,8 @@ def reference_loss(model, ids):
     return total / count
 
 
-def load(path, dtype):
-    model, info = AutoModelForCausalLM.from_pretrained(path, dtype=dtype, output_loading_info=True)
+def load(path, dtype, kind=AutoModelForCausalLM):
+    model, info = kind.from_pretrained(path, dtype=dtype, output_loading_info=True)
     wrong = {k: sorted(map(str, v)) for k, v in info.items() if v}
     if wrong:
         sys.exit(f"{path}: {wrong}")
@@ -122,6 +125,75 @@ def check(quern, folder, name, model, vocab, ids):
     return ok
 
 
+# ---- classifiers -----------------------------------------------------------------------------------------------------
+
+CLASSIFIERS = [("bert", dict(vocab_size=30522)), ("roberta", dict(vocab_size=50265, pad_token_id=1, type_vocab_size=1))]
+
+
+def tokenizer_of(family, data, folder):
+    """A tokenizer of transformers, and the path of its file for Quern; (None, None) without the data."""
+    if family == "bert":
+        path = os.path.join(data, "tokenizers", "bert-base-uncased", "vocab.txt")
+        return (BertTokenizerFast(vocab=path), path) if os.path.exists(path) else (None, None)
+    packed = os.path.join(data, "tokenizers", "roberta-base", "tokenizer.json.gz")
+    if not os.path.exists(packed):
+        return None, None
+    path = os.path.join(folder, "tokenizer.json")
+    with gzip.open(packed) as f, open(path, "wb") as out:
+        out.write(f.read())
+    return PreTrainedTokenizerFast(tokenizer_file=path, pad_token="<pad>"), path
+
+
+def write_texts(path, seed):
+    words = "a good bad film story is was not very never dull bright 12 , !".split()
+    rng = random.Random(seed)
+    rows = [(" ".join(rng.choice(words) for _ in range(rng.randrange(3, 14))), rng.randrange(3)) for _ in range(40)]
+    with open(path, "w") as f:
+        f.write("text,label\n" + "".join(f'"{text}",{label}\n' for text, label in rows))
+    return rows
+
+
+def classifier_loss(model, tokenizer, rows):
+    total = 0
+    with torch.no_grad():
+        for text, label in rows:
+            batch = tokenizer(text, return_tensors="pt", padding="max_length", max_length=32)
+            logits = model(**batch).logits
+            total += torch.nn.functional.cross_entropy(logits, torch.tensor([label])).item()
+    return total / len(rows)
+
+
+def check_classifier(quern, folder, data, family, keys):
+    kind = AutoModelForSequenceClassification
+    tokenizer, path = tokenizer_of(family, data, folder)
+    if tokenizer is None:
+        print(json.dumps({"skipped": family}))
+        return True
+    saved, config, trained = (os.path.join(folder, name) for name in ("saved", "c.json", "run"))
+    torch.manual_seed(3)
+    sizes = dict(SMALL, **keys)
+    kind.from_config(AutoConfig.for_model(family, initializer_range=0.2, num_labels=3, **sizes)).save_pretrained(saved)
+    write_texts(os.path.join(folder, "x.csv"), 1)
+    rows = write_texts(os.path.join(folder, "v.csv"), 2)
+    with open(config, "w") as f:
+        json.dump({"model": {"pretrained": "./saved", "dropout": 0, "attention_dropout": 0, "embedding_dropout": 0},
+                   "data": {"type": "labelled_text", "path": "x.csv", "val_path": "v.csv", "tokenizer": path,
+                            "block_size": 32},
+                   "optimizer": {"type": "adamw", "lr": 1e-3}, "train": {"max_steps": 2, "batch_size": 4},
+                   "device": "cpu"}, f)
+    name = family + " classifier"
+    ok = report("read", name, "f32", quern_loss(quern, config),
+                classifier_loss(load(saved, torch.float32, kind), tokenizer, rows))
+    run(quern, "train", config, "--out", trained)
+    ours = quern_loss(quern, trained)
+    for precision in ("f32", "bf16", "f16"):
+        out = os.path.join(folder, "export-" + precision)
+        run(quern, "export", trained, "--out", out, "--dtype", precision)
+        ok &= report("export", name, precision, ours,
+                     classifier_loss(load(out, torch.float32, kind), tokenizer, rows))
+    return ok
+
+
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--quern", default=os.path.join(ROOT, "build", "release", "quern"))
@@ -148,6 +220,10 @@ def main():
             model.save_pretrained(saved, max_shard_size="30KB")
             ok &= check(quern, place, f"{family} {i}", saved, keys["vocab_size"], ids)
         data = os.environ.get("QUERN_TEST_DATA", os.path.join(ROOT, "..", "shared", "data"))
+        for family, keys in CLASSIFIERS:
+            place = os.path.join(folder, family)
+            os.makedirs(place)
+            ok &= check_classifier(quern, place, data, family, keys)
         for name in REAL:
             model = os.path.join(data, "weights", name)
             if not os.path.isdir(model):
