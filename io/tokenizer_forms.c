@@ -129,6 +129,24 @@ static qn_status read_template(qn_tokenizer *t, const cJSON *config) {
     return QN_OK;
 }
 
+/* T5's sentinels, which its SentencePiece file leaves out: <extra_id_0> is the last id. */
+static qn_status add_sentinels(qn_tokenizer *t, const cJSON *config, const char *class) {
+    int64_t n = 100;
+    if (!class || strncmp(class, "T5Tokenizer", 11) != 0) return QN_OK;
+    QN_TRY(qni_json_int(config, "extra_ids", true, 0, 1 << 16, &n));
+    for (int64_t i = 0; i < n; i++) {
+        char text[32];
+        int32_t bytes = snprintf(text, sizeof text, "<extra_id_%d>", (int)i);
+        if (qni_table_find(&t->table, text, bytes) >= 0) continue;
+        qni_added a = {.text = text,
+                       .bytes = bytes,
+                       .id = (int32_t)(t->model_size + n - 1 - i),
+                       .special = true};
+        QN_TRY(qni_json_prefix(config, qni_add_token(t, &a)));
+    }
+    return QN_OK;
+}
+
 /* ---- forms ----------------------------------------------------------------------------------- */
 
 static qn_status read_main(qn_tokenizer *t, const char *class) {
@@ -153,6 +171,7 @@ static qn_status read_all(qn_tokenizer *t, qn_setup *arena) {
     QN_TRY(read_main(t, class));
     if (config) QN_TRY(read_decoder_list(t, qn_json_get(config, "added_tokens_decoder")));
     QN_TRY(read_plain_list(t, added));
+    if (qni_is_sentencepiece(&t->files.file[0])) QN_TRY(add_sentinels(t, config, class));
     if (config) QN_TRY(read_roles(t, config, false));
     if (map) QN_TRY(read_roles(t, map, true));
     bool in_json = strcmp(t->files.file[0].name, "tokenizer.json") == 0;

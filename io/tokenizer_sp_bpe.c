@@ -29,9 +29,11 @@ typedef struct sp_bpe {
     bool byte_fallback;
 } sp_bpe;
 
+/* A piece that can be part of others, or a character of one; -1: neither. */
 static int32_t symbol_of(const sp_bpe *m, const char *text, int64_t bytes) {
     int32_t id = qni_table_find(m->table, text, bytes);
     if (id >= 0 && id < m->n && m->usable[id]) return id;
+    if (bytes > 4 || m->parts.size == 0) return -1;
     id = qni_table_find(&m->parts, text, bytes);
     return id < 0 ? -1 : id + (int32_t)m->n;
 }
@@ -129,10 +131,10 @@ static qn_status add_pairs(const sp_bpe *m, const qni_sp_file *f, int32_t id, pa
     (void)qni_char_at(text, 0, &length);
     for (int64_t cut = length; cut < size; cut += length) {
         (void)qni_char_at(text, cut, &length);
-        int32_t a = symbol_of(m, text, cut), b = symbol_of(m, text + cut, size - cut);
-        if (a < 0 || b < 0) continue;
-        if (a < m->n && f->piece[a].type == QNI_SP_USER_DEFINED) continue;
-        if (b < m->n && f->piece[b].type == QNI_SP_USER_DEFINED) continue;
+        int32_t a = symbol_of(m, text, cut);
+        if (a < 0 || (a < m->n && f->piece[a].type == QNI_SP_USER_DEFINED)) continue;
+        int32_t b = symbol_of(m, text + cut, size - cut);
+        if (b < 0 || (b < m->n && f->piece[b].type == QNI_SP_USER_DEFINED)) continue;
         QN_TRY(add_pair(out, (pair){a, b, id}));
     }
     return QN_OK;

@@ -189,12 +189,42 @@ static void metaspace_prepends_by_scheme(void **state) {
     }
 }
 
+/* T5's file has no sentinels; transformers puts <extra_id_0> last. */
+static void t5_models_have_sentinels(void **state) {
+    (void)state;
+    static const char config[] = "{\"tokenizer_class\":\"T5Tokenizer\",\"extra_ids\":3}";
+    char directory[] = "/tmp/quern_tokenizer_XXXXXX", path[64], *model = NULL;
+    int64_t bytes = 0;
+    qn_tokenizer *t = NULL;
+    qn_ids ids = {0};
+    assert_non_null(mkdtemp(directory));
+    qn_assert_ok(qn_file_read(QUERN_SOURCE_DIR "/tests/golden/tokenizer_models/unigram.model",
+                              1 << 20, &model, &bytes));
+    snprintf(path, sizeof path, "%s/spiece.model", directory);
+    qn_assert_ok(qn_file_create(path, model, (size_t)bytes));
+    snprintf(path, sizeof path, "%s/tokenizer_config.json", directory);
+    qn_assert_ok(qn_file_create(path, config, sizeof config - 1));
+    qn_assert_ok(qn_tokenizer_open(directory, &t));
+    int32_t size = (int32_t)qn_tokenizer_size(t);
+    qn_assert_ok(qn_tokenizer_encode(t, "<extra_id_0><extra_id_2>", 24,
+                                     &(qn_encode_options){.parse_special = true}, &ids));
+    assert_int_equal(ids.n, 2);
+    assert_int_equal(ids.id[0], size - 1);
+    assert_int_equal(ids.id[1], size - 3);
+    assert_true(qn_tokenizer_is_special(t, size - 2));
+    qn_ids_free(&ids);
+    qn_free(model);
+    qn_tokenizer_free(t);
+    qn_assert_ok(qn_tree_remove(directory));
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(unigram_takes_the_best_path),
         cmocka_unit_test(unigram_falls_back_to_bytes_only_whole),
         cmocka_unit_test(wordpiece_is_greedy_and_whole),
         cmocka_unit_test(metaspace_prepends_by_scheme),
+        cmocka_unit_test(t5_models_have_sentinels),
         cmocka_unit_test(llama2_model_matches_golden),
         cmocka_unit_test(mistral_models_match_golden),
         cmocka_unit_test(t5_model_matches_golden),
