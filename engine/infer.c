@@ -152,6 +152,7 @@ struct qn_generator {
     int64_t rows, capacity, chunk; /* chunk: tokens of a row in one prefill replay */
     int64_t *position;             /* per row */
     int64_t *fed;                  /* per row, of the present feed */
+    int32_t *seen;                 /* (rows, capacity): the tokens before each row's position */
     qn_arena *memory;              /* cache and step values */
     qn_arena *pool[N_PROGRAMS];
     qn_program *program[N_PROGRAMS];
@@ -215,7 +216,8 @@ static qn_status allocate(qn_generator *g, qn_device d) {
     size_t input = (size_t)(g->rows * (g->chunk + 2)) * sizeof(int32_t);
     g->position = qn_alloc((size_t)g->rows * sizeof *g->position, "a generator");
     g->fed = qn_alloc((size_t)g->rows * sizeof *g->fed, "a generator");
-    if (!g->position || !g->fed) return QN_ERR_OOM;
+    g->seen = qn_alloc((size_t)(g->rows * g->capacity) * sizeof *g->seen, "a generator");
+    if (!g->position || !g->fed || !g->seen) return QN_ERR_OOM;
     memset(g->position, 0, (size_t)g->rows * sizeof *g->position);
     QN_TRY(qn_arena_create_on(d, "generation cache", (size_t)cache + input, &g->memory));
     g->cache = qn_arena_base(g->memory);
@@ -271,6 +273,7 @@ void qn_generator_free(qn_generator *g) {
     qn_free(g->logits.data);
     qn_free(g->position);
     qn_free(g->fed);
+    qn_free(g->seen);
     qn_free(g);
 }
 
@@ -279,6 +282,16 @@ int64_t qn_generator_capacity(const qn_generator *g) { return g->capacity; }
 int64_t qn_generator_position(const qn_generator *g, int64_t row) { return g->position[row]; }
 void qn_generator_rewind(qn_generator *g, int64_t row, int64_t position) {
     if (position < g->position[row]) g->position[row] = position;
+}
+
+/* The last token is always fed again: logits are kept of the last one fed only. That also covers
+ * the last place of a full row, which a rest overwrites. */
+int64_t qn_generator_rejoin(qn_generator *g, int64_t row, const int32_t *ids, int64_t n) {
+    const int32_t *seen = g->seen + row * g->capacity;
+    int64_t same = 0;
+    while (same < n - 1 && same < g->position[row] && seen[same] == ids[same]) same++;
+    g->position[row] = same;
+    return same;
 }
 
 qn_tensor qn_generator_logits(const qn_generator *g, int64_t row) {
@@ -321,6 +334,8 @@ static qn_status feed_once(qn_generator *g, const int32_t *const *ids, const int
     for (int64_t r = 0; r < g->rows; r++) {
         int64_t left = n[r] - g->fed[r], take = left < width ? left : width;
         if (take <= 0) continue;
+        memcpy(g->seen + r * g->capacity + g->position[r], ids[r] + g->fed[r],
+               (size_t)take * sizeof *g->seen);
         g->fed[r] += take;
         g->position[r] += take;
         memcpy((char *)g->logits.data + (size_t)r * row_bytes,

@@ -46,6 +46,9 @@ int64_t qn_generator_capacity(const qn_generator *g);
 int64_t qn_generator_position(const qn_generator *g, int64_t row); /* tokens seen */
 /* Forgets all but the first `position` tokens of a row, which has at least that many. */
 void qn_generator_rewind(qn_generator *g, int64_t row, int64_t position);
+/* Rewinds a row to the longest beginning that it shares with ids[0..n), the last of them left out,
+ * and returns that position: fed the rest, the row has seen exactly ids. */
+int64_t qn_generator_rejoin(qn_generator *g, int64_t row, const int32_t *ids, int64_t n);
 /* Appends n[row] tokens ids[row] to each row; a row with 0 stays as it is, and so do its logits.
  * Afterwards the logits of a row are those of its next token. A row's result does not depend on the
  * other rows. QN_ERR_USAGE beyond the capacity, with nothing changed. */

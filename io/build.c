@@ -110,15 +110,14 @@ static qn_status open_tokenizer(qn_build *b, const qn_config *c) {
 }
 
 /* The chat template that conversations are written in; none if there is none to be found. */
-static qn_status open_chat(const qn_config *c, qn_data_options *o) {
-    const char *which = set_string(c, "data.chat_template"),
-               *directory = set_string(c, "data.tokenizer");
-    if (o->type != QN_DATA_CONVERSATIONS || (!which && !directory)) return QN_OK;
+static qn_status open_chat(const qn_build *b, const qn_config *c, qn_data_options *o) {
+    const char *which = set_string(c, "data.chat_template");
+    if (o->type != QN_DATA_CONVERSATIONS || (!which && !b->tokenizer)) return QN_OK;
     qn_chat_template *t = NULL;
-    qn_status s = qn_chat_template_open(which, directory, &t);
+    qn_status s = qn_chat_template_of(which, b->tokenizer, &t);
     o->chat = t;
     if (s == QN_OK || (s == QN_ERR_DATA && !which)) return QN_OK;
-    return which ? qn_fail_prefix(s, "data.chat_template") : s;
+    return qn_fail_prefix(s, which ? "data.chat_template" : "data.tokenizer");
 }
 
 /* The vocabulary that a text source found becomes the run's tokenizer. */
@@ -166,7 +165,7 @@ qn_status qn_build_data(qn_build *b, const qn_config *c) {
         o.tokenizer = o.given ? NULL : b->tokenizer;
     }
     qn_vocab *vocab = NULL;
-    QN_TRY(open_chat(c, &o));
+    QN_TRY(open_chat(b, c, &o));
     qn_status opened = qn_data_open(&o, &b->source, &vocab);
     qn_chat_template_free((qn_chat_template *)(uintptr_t)o.chat);
     QN_TRY(opened);

@@ -64,28 +64,52 @@ static qn_status add_tokens(qn_setup *arena, const cJSON *from, cJSON *tokens) {
     return QN_OK;
 }
 
-/* DIR/name as JSON in `arena`; *out is NULL if there is no such file. */
-static qn_status read_json(qn_setup *arena, const char *directory, const char *name, cJSON **out) {
+/* ---- files beside a model -------------------------------------------------------------------- */
+
+typedef struct place { /* where a model's files are: a directory, or in a tokenizer; or neither */
+    const char *directory;
+    const qn_tokenizer *tokenizer;
+} place;
+
+/* The bytes of a file, *text (qn_free) NULL if there is none; path: what errors call it. */
+static qn_status read_file(const place *p, const char *name, int64_t most, char path[QN_PATH_MAX],
+                           char **text, int64_t *bytes) {
+    *text = NULL;
+    if (p->tokenizer) {
+        const char *kept = qn_tokenizer_file_named(p->tokenizer, name, bytes);
+        QN_TRY(qn_path_format(path, QN_PATH_MAX, "%s", name));
+        if (!kept) return QN_OK;
+        *text = qn_alloc((size_t)*bytes + 1, name);
+        if (!*text) return QN_ERR_OOM;
+        memcpy(*text, kept, (size_t)*bytes + 1);
+    } else if (p->directory) {
+        QN_TRY(qn_path_format(path, QN_PATH_MAX, "%s/%s", p->directory, name));
+        if (qn_path_exists(path)) return qn_file_read(path, most, text, bytes);
+    }
+    return QN_OK;
+}
+
+/* A file as JSON in `arena`; *out is NULL if there is none. */
+static qn_status read_json(qn_setup *arena, const place *p, const char *name, cJSON **out) {
     char path[QN_PATH_MAX], *text;
     int64_t bytes;
     *out = NULL;
-    QN_TRY(qn_path_format(path, sizeof path, "%s/%s", directory, name));
-    if (!qn_path_exists(path)) return QN_OK;
-    QN_TRY(qn_file_read(path, CONFIG_BYTES, &text, &bytes));
+    QN_TRY(read_file(p, name, CONFIG_BYTES, path, &text, &bytes));
+    if (!text) return QN_OK;
     const qn_json_options o = {.name = path, .max_bytes = CONFIG_BYTES};
     qn_status status = qn_json_parse(arena, text, (size_t)bytes, &o, out);
     qn_free(text);
     return status;
 }
 
-static qn_status model_tokens(qn_chat_template *t, const char *directory, const cJSON *config,
+static qn_status model_tokens(qn_chat_template *t, const place *p, const cJSON *config,
                               qn_setup *scratch) {
     cJSON *tokens = qn_setup_alloc(t->arena, sizeof *tokens), *map;
     if (!tokens) return QN_ERR_OOM;
     tokens->type = cJSON_Object;
     t->tokens = tokens;
     if (config) QN_TRY(add_tokens(t->arena, config, tokens));
-    QN_TRY(read_json(scratch, directory, "special_tokens_map.json", &map));
+    QN_TRY(read_json(scratch, p, "special_tokens_map.json", &map));
     return map ? add_tokens(t->arena, map, tokens) : QN_OK;
 }
 
@@ -108,10 +132,10 @@ static qn_status compile_value(const char *where, const cJSON *v, qn_jinja **out
 }
 
 /* "chat_template": a text, or [{"name": "default", "template": text}, {"name": "tool_use", ...}] */
-static qn_status compile_config(qn_chat_template *t, const char *directory, const cJSON *v) {
+static qn_status compile_config(qn_chat_template *t, const place *p, const cJSON *v) {
     char where[QN_PATH_MAX];
-    QN_TRY(
-        qn_path_format(where, sizeof where, "%s/tokenizer_config.json: chat_template", directory));
+    QN_TRY(qn_path_format(where, sizeof where, "%s%stokenizer_config.json: chat_template",
+                          p->directory ? p->directory : "", p->directory ? "/" : ""));
     if (!cJSON_IsArray(v)) return compile_value(where, v, &t->plain);
     for (const cJSON *i = v->child; i; i = i->next) {
         const char *name = token_text(qn_json_get(i, "name"));
@@ -140,14 +164,18 @@ static qn_status no_template(const char *directory) {
     return status;
 }
 
-static qn_status own_template(qn_chat_template *t, const char *directory, const cJSON *config) {
-    char path[QN_PATH_MAX];
-    if (!directory) return no_template(directory);
-    QN_TRY(qn_path_format(path, sizeof path, "%s/chat_template.jinja", directory));
-    if (qn_path_exists(path)) return compile_file(path, &t->plain);
+static qn_status own_template(qn_chat_template *t, const place *p, const cJSON *config) {
+    char path[QN_PATH_MAX], *text;
+    int64_t bytes;
+    QN_TRY(read_file(p, "chat_template.jinja", QN_JINJA_MAX_BYTES, path, &text, &bytes));
+    if (text) {
+        qn_status status = qn_jinja_compile(path, text, (size_t)bytes, &t->plain);
+        qn_free(text);
+        return status;
+    }
     const cJSON *v = config ? qn_json_get(config, "chat_template") : NULL;
-    if (!v || cJSON_IsNull(v)) return no_template(directory);
-    return compile_config(t, directory, v);
+    if (!v || cJSON_IsNull(v)) return no_template(p->tokenizer ? "tokenizer" : p->directory);
+    return compile_config(t, p, v);
 }
 
 static qn_status builtin_tokens(qn_chat_template *t, const qni_chat_builtin *b) {
@@ -158,14 +186,13 @@ static qn_status builtin_tokens(qn_chat_template *t, const qni_chat_builtin *b) 
     return QN_OK;
 }
 
-static qn_status fill(qn_chat_template *t, const char *which, const char *directory,
-                      qn_setup *scratch) {
+static qn_status fill(qn_chat_template *t, const char *which, const place *p, qn_setup *scratch) {
     const qni_chat_builtin *b = which ? qni_chat_find_builtin(which) : NULL;
     cJSON *config = NULL;
-    if (directory) QN_TRY(read_json(scratch, directory, "tokenizer_config.json", &config));
+    QN_TRY(read_json(scratch, p, "tokenizer_config.json", &config));
     t->builtin = b != NULL;
     if (!which) {
-        QN_TRY(own_template(t, directory, config));
+        QN_TRY(own_template(t, p, config));
     } else if (b) {
         QN_TRY(qn_jinja_compile(b->name, b->text, strlen(b->text), &t->plain));
     } else if (qn_path_exists(which)) {
@@ -173,22 +200,32 @@ static qn_status fill(qn_chat_template *t, const char *which, const char *direct
     } else {
         QN_TRY(no_template(which));
     }
-    if (directory) return model_tokens(t, directory, config, scratch);
-    return b ? builtin_tokens(t, b) : QN_OK;
+    if (p->directory || p->tokenizer) QN_TRY(model_tokens(t, p, config, scratch));
+    bool unstated = !p->directory && !(t->tokens && t->tokens->child);
+    return b && unstated ? builtin_tokens(t, b) : QN_OK;
 }
 
-qn_status qn_chat_template_open(const char *which, const char *directory, qn_chat_template **out) {
+static qn_status open_at(const char *which, const place *p, qn_chat_template **out) {
     qn_chat_template *t;
     qn_setup *scratch;
     QN_TRY(qn_setup_create("a tokenizer's configuration", &scratch));
     qn_status status = begin(&t);
     if (status == QN_OK) {
-        status = fill(t, which, directory, scratch);
+        status = fill(t, which, p, scratch);
         if (status == QN_OK) *out = t;
         if (status != QN_OK) drop(t);
     }
     qn_setup_free(scratch);
     return status;
+}
+
+qn_status qn_chat_template_open(const char *which, const char *directory, qn_chat_template **out) {
+    return open_at(which, &(place){.directory = directory}, out);
+}
+
+qn_status qn_chat_template_of(const char *which, const qn_tokenizer *tokenizer,
+                              qn_chat_template **out) {
+    return open_at(which, &(place){.tokenizer = tokenizer}, out);
 }
 
 qn_status qn_chat_template_create(const char *name, const char *text, size_t bytes,

@@ -13,6 +13,7 @@
 #define QN_CHAT_TEMPLATE_H
 
 #include "io/json.h"
+#include "io/tokenizer.h"
 
 typedef struct qn_chat_template qn_chat_template; /* immutable: several threads may render */
 
@@ -23,6 +24,10 @@ typedef struct qn_chat_template qn_chat_template; /* immutable: several threads 
  * column where it has them. */
 qn_status qn_chat_template_open(const char *which, const char *directory,
                                 qn_chat_template **out) QN_CHECKED;
+/* The same with the files that a tokenizer was made of in the place of a directory's: a run is
+ * enough. A tokenizer whose files state no special tokens counts as no directory. */
+qn_status qn_chat_template_of(const char *which, const qn_tokenizer *tokenizer,
+                              qn_chat_template **out) QN_CHECKED;
 /* From a text instead of a file. tokens: an object of special tokens, or NULL. */
 qn_status qn_chat_template_create(const char *name, const char *text, size_t bytes,
                                   const cJSON *tokens, qn_chat_template **out) QN_CHECKED;

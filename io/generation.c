@@ -102,13 +102,15 @@ static qn_status finish(generation *s, row *r, qn_finish why) {
     return s->sink->done ? s->sink->done(s->sink->self, prompt, c) : QN_OK;
 }
 
-/* The later half of a sequence that does not fit, to be read again. */
+/* Has a row read a sequence, or the later half of one that does not fit; what it has read before in
+ * the same places stays. */
 static void slide(generation *s, int64_t index, const qn_ids *ids) {
     int64_t capacity = qn_generator_capacity(s->g),
             keep = ids->n < capacity ? ids->n : capacity - capacity / 2;
-    qn_generator_rewind(s->g, index, 0);
-    s->row[index].feed = ids->id + ids->n - keep;
-    s->row[index].n_feed = keep;
+    const int32_t *from = ids->id + ids->n - keep;
+    int64_t known = qn_generator_rejoin(s->g, index, from, keep);
+    s->row[index].feed = from + known;
+    s->row[index].n_feed = keep - known;
 }
 
 static qn_status take_prompt(generation *s, int64_t index) {

@@ -42,8 +42,9 @@ typedef struct qn_generation_sink { /* told of new text; both may be NULL */
 } qn_generation_sink;
 
 /* Continues n prompts of at least one token each; out has n zeroed entries, filled as they end. A
- * prompt longer than the context is QN_ERR_DATA unless `slide`. The completion of a prompt does not
- * depend on the other prompts but for rounding. */
+ * prompt longer than the context is QN_ERR_DATA unless `slide`. Where a prompt begins like what its
+ * row has seen, also in an earlier call, that beginning is not read again. The completion of a
+ * prompt does not depend on the other prompts but for rounding. */
 qn_status qn_generate(qn_generator *g, const qn_tokenizer *t, const qn_generation_options *o,
                       const qn_ids *prompt, int64_t n, const qn_generation_sink *sink,
                       qn_completion *out) QN_CHECKED;

@@ -96,6 +96,25 @@ static void check_batch(const char *type) {
     n[0] = 0, n[2] = LONGEST, n[3] = 0;
     qn_assert_ok(qn_generator_feed(g, at, n));
     assert_logits(g, 2, want[2], "from the start");
+    /* Another sequence with the same beginning; then the same one, of which the last is fed again;
+     * then one that goes on from the middle; then nothing in common. A full row has rested. */
+    f.ids[0][20] = (f.ids[0][20] + 1) % V;
+    const struct {
+        int row, ids;
+        int64_t length, known;
+    } again[] = {{0, 0, 50, 20}, {0, 0, 50, 49}, {0, 0, 10, 9}, {0, 1, 33, 0}, {2, 2, LONGEST, 89}};
+    for (size_t i = 0; i < sizeof again / sizeof *again; i++) {
+        int r = again[i].row;
+        int64_t known = qn_generator_rejoin(g, r, f.ids[again[i].ids], again[i].length);
+        assert_int_equal(known, again[i].known);
+        memset(n, 0, sizeof n);
+        at[r] = f.ids[again[i].ids] + known;
+        n[r] = again[i].length - known;
+        qn_assert_ok(qn_generator_feed(g, at, n));
+        assert_int_equal(qn_generator_position(g, r), again[i].length);
+        slowly(&f, again[i].ids, again[i].length, more);
+        assert_logits(g, r, more, "again");
+    }
     qn_generator_free(g);
     qn_rig_free(&f.rig);
 }
