@@ -22,6 +22,7 @@ static void sizes(void **state) {
             }
             qn_case c = {.name = "rope", .op = &qn_op_rope, .attrs = &attrs, .tol_f32 = TOL_F32};
             c.tol_bf16 = TOL_BF16;
+            c.skip_grad = i > 3; /* differences of every element: the short ones will do */
             c.in[0] = (qn_case_input){.present = true, .ndim = 4};
             c.in[0].shape[0] = 2;
             c.in[0].shape[1] = steps[i];
