@@ -312,7 +312,8 @@ static void test_all_at_once(void **state) {
         "       |  ^~~~~~~~\n"
         "       = hint: did you mean `device`?\n"
         "error: model.type: missing, expected one of " FAMILIES "\n"
-        "error: data.type: missing, expected one of \"text\", \"tokens\", \"idx\"\n"
+        "error: data.type: missing, expected one of \"text\", \"tokens\", \"idx\", "
+        "\"conversations\", \"labelled_text\"\n"
         "6 errors\n");
     assert_string_equal(qn_error_message(),
                         "c.json:2:13: error: device: expected one of \"auto\", \"cpu\", \"ref\", "
