@@ -99,7 +99,7 @@ emulated() {
     for name in tests/test_op_*.c; do ops+=("build/emu/${name%.c}"); done
     run emu "${list[@]}" "${gpu_scripts[@]}"
     QUERN_EMU=streams=random,seed=1 run emu-streams build/emu/tests/test_cuda_device
-    QUERN_EMU=device=8.0,watch=check run emu-8.0 "${ops[@]}"
+    QUERN_EMU=device=8.0,watch=check run emu-8.0 "${ops[@]}" build/emu/tests/test_heads
     QUERN_EMU=device=8.9,watch=check run emu-8.9 "${ops[@]}"
     QUERN_EMU=device=9.0,watch=check,guard=1 run emu-9.0 "${ops[@]}"
 }

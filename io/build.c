@@ -66,6 +66,7 @@ static void examples_options(const qn_config *c, qn_data_options *o, string_list
     o->unpacked = !qn_config_boolean(c, "data.packing");
     o->skip_broken = is(c, "data.on_error", "skip");
     o->regress = is(c, "objective", "regress");
+    o->multi_label = is(c, "objective", "multi_label");
     o->classes = qn_config_int(c, "model.num_labels");
     o->label_names = strings(c, "model.id2label", lists);
 }

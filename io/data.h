@@ -14,7 +14,8 @@
  *                  QN_IGNORE_INDEX, so each token but the first is predicted exactly once.
  *   conversations  "tokens", "positions", "documents", "targets" i32[T]: examples packed into rows,
  *                  best fit first, told apart by their documents, each with positions from 0.
- *   labelled_text  "tokens", "documents", for pairs "token_types" i32[T], "labels" i32 or f32[1].
+ *   labelled_text  "tokens", "documents", for pairs "token_types" i32[T], "labels" i32, f32[1], or
+ *                  f32[classes] of zeros and ones.
  *   idx            "features" f32[D], D = all axes but the first; "labels" i32 scalar.
  *                  u8 elements are divided by 255; then (x - mean) / std.
  *     train        with `shift` s, the planes of the last two axes are moved together by dy and dx,
@@ -60,6 +61,8 @@ typedef enum qn_train_on {
 } qn_train_on;
 
 /* What becomes of an example longer than block_size. */
+enum { QN_MOST_LABELS = 52 };
+
 typedef enum qn_truncate {
     QN_TRUNCATE_ERROR,
     QN_TRUNCATE_RIGHT, /* its beginning stays */
@@ -123,6 +126,7 @@ typedef struct qn_data_options {
     bool unpacked;          /* one example a row */
     bool skip_broken;       /* leave bad records out and count them, instead of failing */
     bool regress;           /* labels are numbers to predict */
+    bool multi_label;       /* any number of classes a text, of at most QN_MOST_LABELS */
     qn_strings label_names; /* class i is called item[i] */
 } qn_data_options;
 

@@ -103,25 +103,20 @@ static qn_status look_at_turns(reading *x, const qn_example *e, const char *file
 
 /* ---- labels ---------------------------------------------------------------------------------- */
 
-static qn_status label_of(reading *x, const char *text, double *out) {
+static qn_status class_of(reading *x, const char *text, int64_t *out) {
     const qn_data_options *o = x->o;
     char *end;
-    if (o->regress) {
-        *out = strtod(text, &end);
-        if (*end || end == text || !isfinite(*out))
-            return qn_fail(QN_ERR_DATA, "found label \"%.60s\", expected a finite number", text);
-        return QN_OK;
-    }
     for (int64_t i = 0; i < o->label_names.n; i++) {
         if (strcmp(o->label_names.item[i], text) != 0) continue;
-        *out = (double)i;
+        *out = i;
         return QN_OK;
     }
     long long number = strtoll(text, &end, 10);
     bool integer = *text && !*end && number >= 0 && number <= INT32_MAX;
     int64_t most = o->label_names.n ? o->label_names.n : o->classes;
+    if (most == 0 && o->multi_label) most = QN_MOST_LABELS;
     if (integer && (most == 0 || number < most)) {
-        *out = (double)number;
+        *out = number;
         if (number > x->largest) x->largest = number;
         return QN_OK;
     }
@@ -131,6 +126,40 @@ static qn_status label_of(reading *x, const char *text, double *out) {
     return qn_fail(QN_ERR_DATA,
                    "found label \"%.60s\", expected a class number or one of model.id2label%s",
                    text, o->label_names.n ? "" : ", which is not stated");
+}
+
+/* The classes of a text as the bits of a whole number; "" has none. */
+static qn_status classes_of(reading *x, const char *text, double *out) {
+    int64_t bits = 0;
+    while (*text) {
+        char name[256];
+        size_t n = strcspn(text, "\n");
+        int64_t class;
+        if (n >= sizeof name)
+            return qn_fail(QN_ERR_DATA, "found label \"%.60s...\", expected a shorter one", text);
+        memcpy(name, text, n);
+        name[n] = '\0';
+        QN_TRY(class_of(x, name, &class));
+        bits |= INT64_C(1) << class;
+        text += n + (text[n] != '\0');
+    }
+    *out = (double)bits;
+    return QN_OK;
+}
+
+static qn_status label_of(reading *x, const char *text, double *out) {
+    char *end;
+    int64_t class;
+    if (x->o->multi_label) return classes_of(x, text, out);
+    if (!x->o->regress) {
+        QN_TRY(class_of(x, text, &class));
+        *out = (double)class;
+        return QN_OK;
+    }
+    *out = strtod(text, &end);
+    if (*end || end == text || !isfinite(*out))
+        return qn_fail(QN_ERR_DATA, "found label \"%.60s\", expected a finite number", text);
+    return QN_OK;
 }
 
 /* ---- reading --------------------------------------------------------------------------------- */
@@ -292,8 +321,9 @@ static qn_status finish(reading *x, qn_source *out) {
                                        : x->largest + 1;
     qni_samples_options so = {.kind = !labelled
                                           ? o->unpacked ? QNI_SAMPLES_SINGLE : QNI_SAMPLES_PACKED
-                                      : o->regress ? QNI_SAMPLES_REGRESS
-                                                   : QNI_SAMPLES_CLASSIFY,
+                                      : o->regress     ? QNI_SAMPLES_REGRESS
+                                      : o->multi_label ? QNI_SAMPLES_MULTI_LABEL
+                                                       : QNI_SAMPLES_CLASSIFY,
                               .block = o->block_size,
                               .pad = padding_of(o->tokenizer),
                               .classes = !labelled    ? qn_tokenizer_size(o->tokenizer)
@@ -303,6 +333,12 @@ static qn_status finish(reading *x, qn_source *out) {
                               .seed = o->seed};
     if (x->home[QN_SPLIT_TRAIN].n == 0)
         return qn_fail(QN_ERR_DATA, "data: found no examples to learn from");
+    if (o->multi_label && classes > QN_MOST_LABELS) {
+        return qn_fail(QN_ERR_CONFIG,
+                       "data: found %lld labels of which a text may have several, "
+                       "expected at most %d",
+                       (long long)classes, QN_MOST_LABELS);
+    }
     so.identity = identity(x, &so);
     QN_TRY(describe(x));
     char *text = x->head.text;

@@ -123,7 +123,7 @@ typedef struct qni_samples { /* of one split; {0} is none */
     int32_t *id;
     unsigned char *target; /* per token: it is learned */
     unsigned char *type;   /* per token: second text of a pair */
-    double *label;         /* per sample: class, or number to predict */
+    double *label;         /* per sample: class, classes as bits, or number to predict */
 } qni_samples;
 
 /* target, type: NULL = all 0. */
@@ -132,11 +132,12 @@ qn_status qni_samples_add(qni_samples *s, const int32_t *id, const unsigned char
 void qni_samples_free(qni_samples *s);
 
 typedef enum qni_sample_kind {
-    QNI_SAMPLES_PACKED,   /* several in a row, best fit first: documents and positions tell them
+    QNI_SAMPLES_PACKED,      /* several in a row, best fit first: documents and positions tell them
                              apart */
-    QNI_SAMPLES_SINGLE,   /* one in a row */
-    QNI_SAMPLES_CLASSIFY, /* one in a row, with a class */
-    QNI_SAMPLES_REGRESS   /* one in a row, with a number */
+    QNI_SAMPLES_SINGLE,      /* one in a row */
+    QNI_SAMPLES_CLASSIFY,    /* one in a row, with a class */
+    QNI_SAMPLES_MULTI_LABEL, /* one in a row, with any number of classes */
+    QNI_SAMPLES_REGRESS      /* one in a row, with a number */
 } qni_sample_kind;
 
 typedef struct qni_samples_options {
@@ -151,8 +152,8 @@ typedef struct qni_samples_options {
 /* A source over samples, which pass over to it, as `text` does (qn_data_describe; qn_free).
  * Language models: tokens, positions, documents, targets, each i32[block]; a token's target is the
  * next one of its sample if that is learned, else QN_IGNORE_INDEX; padding has document -1.
- * Otherwise: tokens, documents (0, padding -1), with `pairs` token_types, then labels, i32 or
- * f32[1]. */
+ * Otherwise: tokens, documents (0, padding -1), with `pairs` token_types, then labels: i32,
+ * f32[1], or f32[classes] of zeros and ones. */
 qn_status qni_samples_source(const qni_samples_options *o, qni_samples split[QN_SPLIT_COUNT],
                              char *text, qn_source *out) QN_CHECKED;
 

@@ -221,6 +221,11 @@ static int64_t fill_language_row(const source *d, qn_split split, int64_t row,
     return labels;
 }
 
+/* Numbers to tell of a sample. */
+static int64_t labels_of(const qni_samples_options *o) {
+    return o->kind == QNI_SAMPLES_MULTI_LABEL ? o->classes : 1;
+}
+
 static int64_t fill_labelled_row(const source *d, qn_split split, int64_t row, int32_t *const to[4],
                                  void *label) {
     const qni_samples *s = &d->split[split];
@@ -231,11 +236,17 @@ static int64_t fill_labelled_row(const source *d, qn_split split, int64_t row, i
         to[1][i] = i < n ? 0 : -1;
         if (d->o.pairs) to[2][i] = i < n ? s->type[from + i] : 0;
     }
-    if (d->o.kind == QNI_SAMPLES_CLASSIFY)
+    if (d->o.kind == QNI_SAMPLES_CLASSIFY) {
         *(int32_t *)label = row < 0 ? QN_IGNORE_INDEX : (int32_t)s->label[sample];
-    else
+    } else if (d->o.kind == QNI_SAMPLES_REGRESS) {
         *(float *)label = row < 0 ? NAN : (float)s->label[sample];
-    return row >= 0;
+    } else {
+        for (int64_t k = 0; k < d->o.classes; k++) {
+            bool has = row >= 0 && (int64_t)s->label[sample] >> k & 1;
+            ((float *)label)[k] = row < 0 ? NAN : has ? 1.0f : 0.0f;
+        }
+    }
+    return row >= 0 ? labels_of(&d->o) : 0;
 }
 
 static qn_status fetch(void *self, qn_split split, int64_t position, int64_t count,
@@ -255,7 +266,8 @@ static qn_status fetch(void *self, qn_split split, int64_t position, int64_t cou
         int32_t *to[4] = {0};
         for (int f = 0; f < last + language; f++) to[f] = (int32_t *)dst[f] + i * block;
         *labels += language ? fill_language_row(d, split, row, to)
-                            : fill_labelled_row(d, split, row, to, (int32_t *)dst[last] + i);
+                            : fill_labelled_row(d, split, row, to,
+                                                (int32_t *)dst[last] + i * labels_of(&d->o));
     }
     return QN_OK;
 }
@@ -320,7 +332,7 @@ qn_status qni_samples_source(const qni_samples_options *o, qni_samples split[QN_
     if (!language)
         out->field[out->n_fields++] = o->kind == QNI_SAMPLES_CLASSIFY
                                           ? (qn_field){"labels", QN_I32, 0, {0}}
-                                          : (qn_field){"labels", QN_F32, 1, {1}};
+                                          : (qn_field){"labels", QN_F32, 1, {labels_of(o)}};
     for (int s = 0; s < QN_SPLIT_COUNT; s++) out->n[s] = d->row[s].n;
 done:
     if (status != QN_OK) source_free(d);

@@ -434,33 +434,50 @@ static qn_status read_text(reading *x) {
     return copy(x, text, &x->out->text);
 }
 
+/* Adds a label as it is written; false for what can be none. */
+static bool add_label(qn_text *t, const cJSON *label) {
+    int64_t number;
+    if (!label) return false;
+    if (cJSON_IsString(label)) {
+        qn_text_add(t, label->valuestring);
+        return *label->valuestring;
+    }
+    if (cJSON_IsBool(label)) {
+        qn_text_add(t, cJSON_IsTrue(label) ? "1" : "0");
+    } else if (cJSON_IsNumber(label) && qn_json_int64(label, &number)) {
+        qn_text_printf(t, "%lld", (long long)number);
+    } else if (cJSON_IsNumber(label)) { /* to predict */
+        qn_text_json_number(t, label->valuedouble);
+    }
+    return cJSON_IsBool(label) || cJSON_IsNumber(label);
+}
+
 static qn_status read_labelled(reading *x) {
     const char *key = named(x->keys->label, "label"), *pair;
-    const cJSON *label = member(x->record, key);
-    int64_t number;
-    char digits[32];
+    const cJSON *label = member(x->record, key), *bad = NULL;
     QN_TRY(read_text(x));
     QN_TRY(maybe_string(x, x->record, named(x->keys->text_pair, "text_pair"), &pair));
     QN_TRY(copy(x, pair, &x->out->text_pair));
-    if (label && cJSON_IsString(label) && *label->valuestring)
-        return copy(x, label->valuestring, &x->out->label);
-    if (label && cJSON_IsBool(label))
-        return copy(x, cJSON_IsTrue(label) ? "1" : "0", &x->out->label);
-    if (label && cJSON_IsNumber(label)) {
-        if (qn_json_int64(label, &number)) {
-            snprintf(digits, sizeof digits, "%lld", (long long)number);
-            return copy(x, digits, &x->out->label);
+    qn_text t = {0};
+    qn_text_add(&t, "");
+    if (cJSON_IsArray(label)) {
+        for (const cJSON *l = label->child; l && !bad; l = l->next) {
+            if (l != label->child) qn_text_add(&t, "\n");
+            if (!add_label(&t, l)) bad = l;
         }
-        qn_text t = {0}; /* a number to predict */
-        qn_text_json_number(&t, label->valuedouble);
-        QN_TRY(t.status);
-        qn_status s = copy(x, t.data, &x->out->label);
-        qn_text_free(&t);
-        return s;
+    } else if (!add_label(&t, label)) {
+        bad = label ? label : x->record;
     }
-    return qn_records_fail(x->r, label ? label : x->record,
-                           "\"%s\": found %s, expected a string or a number", key,
-                           label && cJSON_IsString(label) ? "\"\"" : kind(label));
+    qn_status s = t.status;
+    if (s == QN_OK && bad) {
+        s = qn_records_fail(x->r, bad, "\"%s\": found %s, expected a string or a number", key,
+                            bad == x->record      ? kind(label)
+                            : cJSON_IsString(bad) ? "\"\""
+                                                  : kind(bad));
+    }
+    if (s == QN_OK) s = copy(x, t.data, &x->out->label);
+    qn_text_free(&t);
+    return s;
 }
 
 /* ---- the entry points ------------------------------------------------------------------------ */

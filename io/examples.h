@@ -8,7 +8,7 @@
  *                      tools; weight 0 or 1, or train, on a message
  *   prompt_completion  prompt, completion: two strings, or two lists of messages
  *   text               text
- *   labelled           text (and text_pair), label: a string or an integer
+ *   labelled           text (and text_pair), label: a string, a number, or an array of labels
  *
  * What comes out is a conversation in OpenAI's form, as chat templates want it, or plain text. An
  * example lives in the arena it was made in; strings are copied.
@@ -52,7 +52,8 @@ typedef struct qn_example {
     /* or a text: the prompt counts as context only, the completion is what is learned */
     const char *prompt, *text; /* prompt NULL: all of the text is learned */
     const char *text_pair;     /* labelled: the second text, NULL = none */
-    const char *label;         /* labelled: as it is written, a number as its digits */
+    const char *label;         /* labelled: as it is written, a number as its digits; those of an
+                                  array are joined by line ends */
 } qn_example;
 
 /* The layout of a record by its keys. QN_ERR_DATA listing the keys if it has none of them. */

@@ -68,6 +68,28 @@ labelled gpt2 gpt2
 labelled llama llama
 for name in bert roberta gpt2 llama; do check learns $name; done
 
+# Two questions at once: is there more of good than of bad; is there a film.
+several_labels() {
+    awk -F'\t' '{
+        labels = ($1 == "positive" ? "\"good\"" : "")
+        if ($2 ~ /film/) labels = labels (labels == "" ? "" : ", ") "\"film\""
+        printf "{\"text\": \"%s\", \"label\": [%s]}\n", $2, labels
+    }' "$scratch/rated" >"$scratch/several.jsonl"
+    sed -e 's/\["negative", "positive"\]/["good", "film"]/' \
+        -e 's/"path": "train.tsv"/"path": "several.jsonl"/' \
+        -e 's/"val_path": "val.tsv"/"val_fraction": 0.2/' \
+        "$scratch/bert.json" >"$scratch/several.json"
+    train several several --set objective=multi_label --set train.max_steps=200
+    "$QUERN" eval "$scratch/several" --json >"$scratch/eval.json"
+    jq -e '."eval/loss" < 0.2' "$scratch/eval.json"
+    tail -n 60 "$scratch/several.jsonl" >"$scratch/asked.jsonl"
+    "$QUERN" predict "$scratch/several" --input "$scratch/asked.jsonl" --out "$scratch/p.jsonl"
+    jq -c '[.label as $l | ("good", "film") | IN($l[])]' "$scratch/asked.jsonl" >"$scratch/right"
+    jq -c '[.probabilities[] > 0.5]' "$scratch/p.jsonl" | paste -d' ' - "$scratch/right" |
+        awk '$1 == $2 { n++ } END { print n; exit n < 55 }'
+}
+check several_labels
+
 refusals() {
     exits 1 "$QUERN" generate "$scratch/bert" 2>"$scratch/message"
     says "$scratch/message" 'does not generate'

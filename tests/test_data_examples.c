@@ -233,6 +233,50 @@ static void test_division(void **state) {
     a.free(a.self);
 }
 
+/* An array of names or numbers, one of either, or none. */
+static void test_several_labels(void **state) {
+    fixture *f = *state;
+    qn_source s;
+    const char *const names[] = {"a", "b", "c"};
+    f->o.type = QN_DATA_LABELLED_TEXT;
+    f->o.format = QN_EXAMPLES_LABELLED;
+    f->o.block_size = 8;
+    f->o.multi_label = true;
+    const char *text = "{\"text\": \"x\", \"label\": [\"c\", 0]}\n"
+                       "{\"text\": \"y\", \"label\": []}\n"
+                       "{\"text\": \"z\", \"label\": \"b\"}\n";
+    f->o.label_names = (qn_strings){names, 3};
+    f->o.division = QN_DATA_CHRONOLOGICAL;
+    qn_assert_ok(open_text(f, text, &s));
+    assert_int_equal(s.classes, 3);
+    assert_int_equal(s.field[2].dtype, QN_F32);
+    assert_int_equal(s.field[2].shape[0], 3);
+    int32_t tokens[3 * 8], documents[3 * 8];
+    float label[3 * 3];
+    void *dst[3] = {tokens, documents, label};
+    int64_t labels;
+    int met[3] = {0};
+    qn_assert_ok(s.fetch(s.self, QN_SPLIT_TRAIN, 0, 3, dst, &labels));
+    assert_int_equal(labels, 9);
+    for (int i = 0; i < 3; i++) { /* in the epoch's order */
+        const float *l = label + 3 * i;
+        met[0] += l[0] == 1 && l[1] == 0 && l[2] == 1;
+        met[1] += l[0] == 0 && l[1] == 0 && l[2] == 0;
+        met[2] += l[0] == 0 && l[1] == 1 && l[2] == 0;
+    }
+    assert_true(met[0] == 1 && met[1] == 1 && met[2] == 1);
+    s.free(s.self);
+    f->o.label_names = (qn_strings){names, 2};
+    assert_int_equal(open_text(f, text, &s), QN_ERR_DATA);
+    assert_non_null(strstr(qn_error_message(), "data.json:1: found label \"c\""));
+    f->o.label_names = (qn_strings){0};
+    text = "{\"text\": \"x\", \"label\": [52]}\n";
+    assert_int_equal(open_text(f, text, &s), QN_ERR_DATA);
+    assert_non_null(strstr(qn_error_message(), "found label 52, expected 0 to 51"));
+    text = "{\"text\": \"x\", \"label\": [0, null]}\n";
+    assert_int_equal(open_text(f, text, &s), QN_ERR_DATA);
+}
+
 static void test_labels(void **state) {
     fixture *f = *state;
     qn_source s;
@@ -325,6 +369,7 @@ int main(void) {
         cmocka_unit_test_setup_teardown(test_broken_records, open_fixture, close_fixture),
         cmocka_unit_test_setup_teardown(test_division, open_fixture, close_fixture),
         cmocka_unit_test_setup_teardown(test_labels, open_fixture, close_fixture),
+        cmocka_unit_test_setup_teardown(test_several_labels, open_fixture, close_fixture),
         cmocka_unit_test(test_packing_changes_nothing),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

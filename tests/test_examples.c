@@ -126,8 +126,12 @@ static void test_texts(void **state) {
         {"{\"text\": \"t\", \"label\": 3}", "-|t|-|3"},
         {"{\"text\": \"t\", \"text_pair\": \"u\", \"label\": \"good\"}", "-|t|u|good"},
         {"{\"text\": \"t\", \"label\": 0.25}", "-|t|-|0.25"},
-        {"{\"text\": \"t\", \"label\": []}",
-         "!e.json:1:24: \"label\": found an array, expected a string or a number"},
+        {"{\"text\": \"t\", \"label\": []}", "-|t|-|"},
+        {"{\"text\": \"t\", \"label\": [\"a\", 2, true]}", "-|t|-|a\n2\n1"},
+        {"{\"text\": \"t\", \"label\": [\"a\", {}]}",
+         "!e.json:1:30: \"label\": found an object, expected a string or a number"},
+        {"{\"text\": \"t\", \"label\": {}}",
+         "!e.json:1:24: \"label\": found an object, expected a string or a number"},
         {"{\"q\": 1, \"a\": 2}",
          "!e.json:1:1: found a record with the keys \"q\", \"a\", expected messages; "
          "conversations; "
