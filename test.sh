@@ -102,6 +102,8 @@ emulated() {
     QUERN_EMU=device=8.0,watch=check run emu-8.0 "${ops[@]}" build/emu/tests/test_heads
     QUERN_EMU=device=8.9,watch=check run emu-8.9 "${ops[@]}"
     QUERN_EMU=device=9.0,watch=check,guard=1 run emu-9.0 "${ops[@]}"
+    QUERN_EMU=device=9.0,watch=check QUERN_BINARY=$PWD/build/emu/quern \
+        run emu-finetune tests/test_finetune.sh
 }
 
 if [ "$mode" != full ]; then
