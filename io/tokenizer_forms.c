@@ -149,6 +149,21 @@ static qn_status add_sentinels(qn_tokenizer *t, const cJSON *config, const char 
 
 /* ---- forms ----------------------------------------------------------------------------------- */
 
+/* Tokenizers that number the pieces of their SentencePiece file anew, as their tokenizer.json
+ * says. */
+static qn_status refuse_renumbered(const char *name, const char *class) {
+    static const char *const classes[] = {"XLMRoberta", "Camembert", "MBart",   "Nllb",   "XGLM",
+                                          "Barthez",    "M2M100",    "Pegasus", "PLBart", "Marian"};
+    bool renumbered = strcmp(name, "sentencepiece.bpe.model") == 0;
+    for (size_t i = 0; class && i < sizeof classes / sizeof *classes; i++)
+        renumbered = renumbered || strncmp(class, classes[i], strlen(classes[i])) == 0;
+    if (!renumbered) return QN_OK;
+    return qn_fail(QN_ERR_FORMAT,
+                   "%s: a tokenizer that does not use this file's ids (%s), expected its "
+                   "tokenizer.json",
+                   name, class ? class : "as XLM-RoBERTa");
+}
+
 static qn_status read_main(qn_tokenizer *t, const char *class) {
     const qni_bytes *f = &t->files.file[0];
     const qni_bytes *merges = qni_file_find(&t->files, "merges.txt");
@@ -157,7 +172,10 @@ static qn_status read_main(qn_tokenizer *t, const char *class) {
     if (ends(f->name, ".json")) return qni_read_json(t, f);
     if (ends(f->name, "vocab.txt")) return qni_read_vocab_txt(t, f);
     if (qni_is_ranks(f)) return qni_read_ranks(t, f);
-    if (qni_is_sentencepiece(f)) return qni_read_sentencepiece(t, f);
+    if (qni_is_sentencepiece(f)) {
+        QN_TRY(refuse_renumbered(f->name, class));
+        return qni_read_sentencepiece(t, f);
+    }
     return qn_fail(QN_ERR_FORMAT, "%s: found no form of tokenizer that Quern knows", f->name);
 }
 

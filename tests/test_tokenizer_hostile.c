@@ -241,6 +241,15 @@ static void character_maps_keep_characters_whole(void **state) {
     qn_tokenizer_free(t);
 }
 
+/* XLM-RoBERTa and its like count from other ids than their SentencePiece file. */
+static void renumbered_models_are_refused(void **state) {
+    (void)state;
+    bytes b = good_model();
+    qn_tokenizer *t = NULL;
+    assert_int_equal(open_bytes("sentencepiece.bpe.model", b.data, b.n, &t), QN_ERR_FORMAT);
+    assert_non_null(strstr(qn_error_message(), "expected its tokenizer.json"));
+}
+
 static void bad_vocab_txt_is_refused(void **state) {
     (void)state;
     static const struct {
@@ -267,6 +276,7 @@ int main(void) {
         cmocka_unit_test(bad_character_maps_are_refused),
         cmocka_unit_test(wild_character_maps_match_nothing),
         cmocka_unit_test(character_maps_keep_characters_whole),
+        cmocka_unit_test(renumbered_models_are_refused),
         cmocka_unit_test(bad_vocab_txt_is_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

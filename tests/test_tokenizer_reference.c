@@ -56,6 +56,22 @@ static bool decodes_to(const qn_tokenizer *t, const char *from, const qn_ids *id
     return equal;
 }
 
+/* Places of tokens do not change ids, do not go back and lie in the text. */
+static bool has_places(const qn_tokenizer *t, const char *text, const qn_ids *want,
+                       qn_encode_options o) {
+    qn_ids ids = {0};
+    int64_t bytes = (int64_t)strlen(text);
+    o.offsets = true;
+    qn_assert_ok(qn_tokenizer_encode(t, text, bytes, &o, &ids));
+    bool good = ids.n == want->n;
+    for (int64_t i = 0; good && i < ids.n; i++)
+        good = ids.id[i] == want->id[i] && ids.start[i] >= (i ? ids.start[i - 1] : 0) &&
+               ids.start[i] <= bytes;
+    if (!good) printf("places of \"%s\"\n", text);
+    qn_ids_free(&ids);
+    return good;
+}
+
 /* [[text, ids, decoded], ...]; returns how many differ. */
 static int check_cases(const qn_tokenizer *t, const cJSON *cases, bool special) {
     int wrong = 0, n = 0;
@@ -67,6 +83,7 @@ static int check_cases(const qn_tokenizer *t, const cJSON *cases, bool special) 
         qn_assert_ok(qn_tokenizer_encode(t, text, (int64_t)strlen(text), &o, &ids));
         wrong += !encodes_to(t, text, (int64_t)strlen(text), &o, want);
         wrong += !decodes_to(t, text, &ids, want->next->valuestring);
+        wrong += !has_places(t, text, &ids, o);
         qn_ids_free(&ids);
     }
     assert_true(n > 150);
@@ -81,7 +98,16 @@ static void check_model(const char *name) {
     snprintf(file, sizeof file, "%s.json", name);
     snprintf(path, sizeof path, "%s%s.model", GOLDEN, name);
     qn_assert_ok(qn_tokenizer_open(path, &t));
-    assert_int_equal(check_cases(t, qn_json_get(read_golden(arena, file), "cases"), false), 0);
+    const cJSON *cases = qn_json_get(read_golden(arena, file), "cases");
+    assert_int_equal(check_cases(t, cases, false), 0);
+    char *kept = NULL; /* as a checkpoint keeps it */
+    qn_tokenizer *again = NULL;
+    qn_assert_ok(qn_tokenizer_save(t, &kept));
+    qn_assert_ok(qn_tokenizer_load(kept, &again));
+    assert_string_equal(qn_tokenizer_identity(again), qn_tokenizer_identity(t));
+    assert_int_equal(check_cases(again, cases, false), 0);
+    qn_free(kept);
+    qn_tokenizer_free(again);
     qn_tokenizer_free(t);
     qn_setup_free(arena);
 }
