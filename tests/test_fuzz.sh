@@ -20,9 +20,10 @@ prof=$(command -v llvm-profdata-14 || command -v llvm-profdata)
 core="kernels/status.c engine/arena.c engine/tensor.c engine/device.c engine/device_host.c"
 
 # One harness: the files whose coverage counts, what else it is built of, packages of pkg-config,
-# options of the fuzzer, folders with seeds. `seeds` alone is what the harness writes itself.
+# options of the fuzzer, folders with seeds; one input in `portion` where they are slow. `seeds` alone
+# is what the harness writes itself.
 describe() { # HARNESS
-    more='' packages='' options='' seeds=''
+    more='' packages='' options='' seeds='' portion=1
     case $1 in
     config)
         readers="io/json.c io/config.c io/config_check.c io/config_defaults.c io/config_report.c
@@ -30,6 +31,12 @@ describe() { # HARNESS
         more="io/config*.c io/file.c io/hf_dir.c io/spelling.c io/text_buffer.c" packages=libcjson
         options="-max_len=4096 -dict=tests/hostile/config/keys.dict"
         seeds="tests/hostile/config/seeds configs"
+        ;;
+    hf_config)
+        readers="io/config_hf.c io/config_hf_table.c io/config_hf_write.c"
+        more="io/config*.c io/file.c io/hf_dir.c io/json.c io/spelling.c io/text_buffer.c"
+        options="-max_len=2048 -dict=tests/hostile/hf_config.dict"
+        packages=libcjson seeds=tests/hostile/hf_config portion=10 # each loads three times
         ;;
     jinja)
         readers="io/jinja.c io/jinja_lex.c io/jinja_parse.c io/jinja_expression.c io/jinja_eval.c
@@ -132,7 +139,7 @@ fuzz() { # HARNESS
     mkdir -p "$folder" "$corpus"
     build "$1" "$folder/$1" -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=undefined
     [ "$1" != checkpoint ] || write_checkpoint_seeds
-    "$folder/$1" -runs="$runs" -seed="$seed" -timeout=5 -rss_limit_mb=1024 -verbosity=0 \
+    "$folder/$1" -runs=$((runs / portion)) -seed="$seed" -timeout=5 -rss_limit_mb=1024 -verbosity=0 \
         -print_final_stats=1 -artifact_prefix="$folder/$1-" $options "$corpus" $seeds
     [ "$1" != checkpoint ] || fuzz_hdf5
     [ -z "${QUERN_FUZZ_COVERAGE:-}" ] || report_coverage "$1" "$corpus"
