@@ -20,8 +20,8 @@ prof=$(command -v llvm-profdata-14 || command -v llvm-profdata)
 core="kernels/status.c engine/arena.c engine/tensor.c engine/device.c engine/device_host.c"
 
 # One harness: the files whose coverage counts, what else it is built of, packages of pkg-config,
-# options of the fuzzer, folders with seeds; one input in `portion` where they are slow. `seeds` alone
-# is what the harness writes itself.
+# options of the fuzzer, folders with seeds; one input in `portion` where they are slow. `seeds`
+# alone is what the harness writes itself.
 describe() { # HARNESS
     more='' packages='' options='' seeds='' portion=1
     case $1 in
@@ -139,8 +139,8 @@ fuzz() { # HARNESS
     mkdir -p "$folder" "$corpus"
     build "$1" "$folder/$1" -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=undefined
     [ "$1" != checkpoint ] || write_checkpoint_seeds
-    "$folder/$1" -runs=$((runs / portion)) -seed="$seed" -timeout=5 -rss_limit_mb=1024 -verbosity=0 \
-        -print_final_stats=1 -artifact_prefix="$folder/$1-" $options "$corpus" $seeds
+    "$folder/$1" -runs=$((runs / portion)) -seed="$seed" -timeout=5 -rss_limit_mb=1024 \
+        -verbosity=0 -print_final_stats=1 -artifact_prefix="$folder/$1-" $options "$corpus" $seeds
     [ "$1" != checkpoint ] || fuzz_hdf5
     [ -z "${QUERN_FUZZ_COVERAGE:-}" ] || report_coverage "$1" "$corpus"
 }
