@@ -8,13 +8,11 @@
  * Where two paths are equally good the one found first stays.
  *
  * Two references, which differ in the last bit and about what is unknown:
- * - SentencePiece keeps path scores in f32 and compares in f64, before it rounds (measured: the
- * same
- *   cuts as its versions 0.1.97 to 0.2.1 everywhere; 0.2.3 keeps f64 and takes another of two equal
- *   cuts, as of `.......`, once in 600 texts); user-defined symbols score 0.1 below their length
- *   times the highest score; every unknown character becomes its bytes, or a run of them one
- * unknown
- *   token.
+ * - SentencePiece keeps path scores in f32 and compares in f64, before it rounds; user-defined
+ *   symbols score 0.1 below their length times the highest score; every unknown character becomes
+ *   its bytes, or a run of them one unknown token. Measured: the same cuts as its versions 0.1.97
+ *   to 0.2.1 in all texts; 0.2.3 keeps f64 and takes another of two equal cuts, as of `.......`, in
+ *   one text of 600.
  * - Hugging Face tokenizers computes in f64; a run of unknown characters is looked up as one token
  *   before it becomes bytes or one unknown token.
  */
