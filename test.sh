@@ -95,7 +95,7 @@ emulated() {
     for name in tests/test_emu_*.c tests/test_cuda_*.c; do
         list+=("build/emu/${name%.c}")
     done
-    list+=(build/emu/tests/test_hf_families)
+    list+=(build/emu/tests/test_hf_families build/emu/tests/test_lora)
     for name in tests/test_op_*.c; do ops+=("build/emu/${name%.c}"); done
     run emu "${list[@]}" "${gpu_scripts[@]}"
     QUERN_EMU=streams=random,seed=1 run emu-streams build/emu/tests/test_cuda_device

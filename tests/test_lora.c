@@ -148,6 +148,7 @@ static void ranks_and_scales_follow_patterns(void **state) {
         qn_assert_close(p->adapter[i].scale, want[i][1] / sqrt(want[i][0]), 1e-15, "scale");
     }
     qn_params_free(p);
+    qn_rig_free(&r);
     c.rslora = false;
     p = declared(&r, "llama", &c);
     qn_assert_close(p->adapter[1].scale, 32.0 / 4, 1e-15, "scale");
