@@ -67,6 +67,7 @@ static void examples_options(const qn_config *c, qn_data_options *o, string_list
     o->skip_broken = is(c, "data.on_error", "skip");
     o->regress = is(c, "objective", "regress");
     o->multi_label = is(c, "objective", "multi_label");
+    o->token_labels = is(c, "model.head", "token_classification");
     o->classes = qn_config_int(c, "model.num_labels");
     o->label_names = strings(c, "model.id2label", lists);
 }

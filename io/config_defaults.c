@@ -88,8 +88,8 @@ static qn_status fill_run(qn_config *c, const char *working_dir) {
 static const char *usual_objective(const qn_config *c) {
     const char *head = qn_config_string(c, "model.head");
     if (strcmp(head, "lm") == 0 || strcmp(head, "masked_lm") == 0) return "lm";
-    if (strcmp(head, "embedding") == 0 || qn_config_int(c, "model.num_labels") == 1)
-        return "regress";
+    bool one = qn_config_int(c, "model.num_labels") == 1 && strcmp(head, "token_classification");
+    if (strcmp(head, "embedding") == 0 || one) return "regress";
     return "classify";
 }
 

@@ -305,7 +305,8 @@ const qni_key qni_keys[] = {
     {"data.columns.text_pair", QNI_STRING, QNI_IDENTITY, .only = "data.type=labelled_text",
      .doc = "The second text of a pair: \"text_pair\"."},
     {"data.columns.label", QNI_STRING, QNI_IDENTITY, .only = "data.type=labelled_text",
-     .doc = "The label: \"label\". With objective multi_label it may be an array of up to 52."},
+     .doc = "The label: \"label\". With objective multi_label it may be an array of up to 52. For "
+            "token_classification the text is an array of words, the label one for each."},
     {"data.chat_template", QNI_STRING, QNI_IDENTITY, .only = "data.type=conversations",
      .doc = "A built-in template (chatml, llama3, mistral, alpaca, ...) or a Jinja file. Without "
             "it the template beside the tokenizer."},

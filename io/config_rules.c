@@ -168,12 +168,18 @@ static void check_task(qn_config *c) {
     }
     bool conversations = is(c, "data.type", "conversations"),
          labelled = is(c, "data.type", "labelled_text");
-    bool head_of_labels = is(c, "model.head", "sequence_classification");
+    bool of_tokens = is(c, "model.head", "token_classification");
+    bool head_of_labels = of_tokens || is(c, "model.head", "sequence_classification");
     if (set(c, "model.head") &&
         ((conversations && !is(c, "model.head", "lm")) || (labelled && !head_of_labels))) {
         qni_report(c, qni_config_get(c, "data.type"), false, "data.type", NULL,
                    "\"%s\" needs model.head \"%s\", found \"%s\"", qn_config_string(c, "data.type"),
                    labelled ? "sequence_classification" : "lm", qn_config_string(c, "model.head"));
+    }
+    if (of_tokens && set(c, "objective") && !lm && !is(c, "objective", "classify")) {
+        qni_report(c, qni_config_get(c, "objective"), false, "objective", NULL,
+                   "expected \"classify\" for model.head \"token_classification\", found \"%s\"",
+                   qn_config_string(c, "objective"));
     }
     int64_t labels = integer(c, "model.num_labels"), names = qn_config_count(c, "model.id2label");
     if (labels && names && labels != names) {

@@ -15,7 +15,7 @@
  *   conversations  "tokens", "positions", "documents", "targets" i32[T]: examples packed into rows,
  *                  best fit first, told apart by their documents, each with positions from 0.
  *   labelled_text  "tokens", "documents", for pairs "token_types" i32[T], "labels" i32, f32[1], or
- *                  f32[classes] of zeros and ones.
+ *                  f32[classes] of zeros and ones; for labels of words "targets" i32[T].
  *   idx            "features" f32[D], D = all axes but the first; "labels" i32 scalar.
  *                  u8 elements are divided by 255; then (x - mean) / std.
  *     train        with `shift` s, the planes of the last two axes are moved together by dy and dx,
@@ -126,6 +126,8 @@ typedef struct qn_data_options {
     bool unpacked;          /* one example a row */
     bool skip_broken;       /* leave bad records out and count them, instead of failing */
     bool regress;           /* labels are numbers to predict */
+    bool token_labels;      /* a class for each word, of at most 255; the first token of a word has
+                               its word's, all others none */
     bool multi_label;       /* any number of classes a text, of at most QN_MOST_LABELS */
     qn_strings label_names; /* class i is called item[i] */
 } qn_data_options;

@@ -150,6 +150,8 @@ static void move_tokens(qni_encoded *e, int64_t to, int64_t from, int64_t n) {
     memmove(e->ids.id + to, e->ids.id + from, (size_t)n * sizeof *e->ids.id);
     memmove(e->target + to, e->target + from, (size_t)n);
     memmove(e->type + to, e->type + from, (size_t)n);
+    if (e->ids.start)
+        memmove(e->ids.start + to, e->ids.start + from, (size_t)n * sizeof *e->ids.start);
 }
 
 /* Takes tokens out so that `block` stay; what the tokenizer put at the ends of a labelled text

@@ -147,6 +147,36 @@ static qn_status classes_of(reading *x, const char *text, double *out) {
     return QN_OK;
 }
 
+/* Gives the first token of each word the word's class. A token that begins at the space before a
+ * word is the word's. */
+static qn_status label_words(reading *x, const qn_example *e, qni_encoded *c) {
+    const char *label = e->label;
+    int64_t token = 0;
+    size_t begin = 0;
+    memset(c->target, 0, (size_t)c->ids.n);
+    for (int64_t w = 0; w < e->words; w++) {
+        char name[256];
+        int64_t class;
+        size_t end = begin + strcspn(e->text + begin, " "), n = strcspn(label, "\n");
+        snprintf(name, sizeof name, "%.*s", (int)(n < sizeof name ? n : sizeof name - 1), label);
+        QN_TRY(class_of(x, name, &class));
+        if (class > 254)
+            return qn_fail(QN_ERR_DATA, "found label %lld of a word, expected at most 254",
+                           (long long)class);
+        for (; token < c->ids.n; token++) {
+            size_t at = (size_t)c->ids.start[token];
+            bool special = qn_tokenizer_is_special(x->o->tokenizer, c->ids.id[token]);
+            if (!special && at >= end) break;
+            if (special || at + 1 < begin) continue;
+            c->target[token++] = (unsigned char)(class + 1);
+            break;
+        }
+        label += n + (label[n] != '\0');
+        begin = end + 1;
+    }
+    return QN_OK;
+}
+
 static qn_status label_of(reading *x, const char *text, double *out) {
     char *end;
     int64_t class;
@@ -168,8 +198,12 @@ static qn_status add_example(reading *x, const qni_file *f, int64_t line, const 
     double label = 0;
     bool duplicate;
     qni_encoded *c = &x->encoded;
-    if (e->label) QN_TRY(label_of(x, e->label, &label));
+    bool words = e->label && x->o->token_labels;
+    if (e->label && !words) QN_TRY(label_of(x, e->label, &label));
+    if (words && e->words == 0)
+        return qn_fail(QN_ERR_DATA, "found a text, expected an array of words with a label each");
     QN_TRY(qni_encode_example(x->o, e, c));
+    if (words) QN_TRY(label_words(x, e, c));
     QN_TRY(look_at_turns(x, e, f->path, line));
     if (c->dropped) return warn(x, DROPPED, f->path, line, NULL);
     if (c->cut) QN_TRY(warn(x, CUT, f->path, line, NULL));
@@ -321,9 +355,10 @@ static qn_status finish(reading *x, qn_source *out) {
                                        : x->largest + 1;
     qni_samples_options so = {.kind = !labelled
                                           ? o->unpacked ? QNI_SAMPLES_SINGLE : QNI_SAMPLES_PACKED
-                                      : o->regress     ? QNI_SAMPLES_REGRESS
-                                      : o->multi_label ? QNI_SAMPLES_MULTI_LABEL
-                                                       : QNI_SAMPLES_CLASSIFY,
+                                      : o->token_labels ? QNI_SAMPLES_TOKENS
+                                      : o->regress      ? QNI_SAMPLES_REGRESS
+                                      : o->multi_label  ? QNI_SAMPLES_MULTI_LABEL
+                                                        : QNI_SAMPLES_CLASSIFY,
                               .block = o->block_size,
                               .pad = padding_of(o->tokenizer),
                               .classes = !labelled    ? qn_tokenizer_size(o->tokenizer)

@@ -121,7 +121,7 @@ typedef struct qni_samples { /* of one split; {0} is none */
     int64_t *first; /* token of each sample, and the end: n + 1 */
     int64_t room;   /* tokens there is space for */
     int32_t *id;
-    unsigned char *target; /* per token: it is learned */
+    unsigned char *target; /* per token: it is learned; 1 + its class where tokens have one */
     unsigned char *type;   /* per token: second text of a pair */
     double *label;         /* per sample: class, classes as bits, or number to predict */
 } qni_samples;
@@ -136,6 +136,7 @@ typedef enum qni_sample_kind {
                              apart */
     QNI_SAMPLES_SINGLE,      /* one in a row */
     QNI_SAMPLES_CLASSIFY,    /* one in a row, with a class */
+    QNI_SAMPLES_TOKENS,      /* one in a row, with a class for some of its tokens */
     QNI_SAMPLES_MULTI_LABEL, /* one in a row, with any number of classes */
     QNI_SAMPLES_REGRESS      /* one in a row, with a number */
 } qni_sample_kind;
@@ -153,7 +154,7 @@ typedef struct qni_samples_options {
  * Language models: tokens, positions, documents, targets, each i32[block]; a token's target is the
  * next one of its sample if that is learned, else QN_IGNORE_INDEX; padding has document -1.
  * Otherwise: tokens, documents (0, padding -1), with `pairs` token_types, then labels: i32,
- * f32[1], or f32[classes] of zeros and ones. */
+ * f32[1], or f32[classes] of zeros and ones; for classes of tokens targets, i32[block]. */
 qn_status qni_samples_source(const qni_samples_options *o, qni_samples split[QN_SPLIT_COUNT],
                              char *text, qn_source *out) QN_CHECKED;
 

@@ -221,9 +221,23 @@ static int64_t fill_language_row(const source *d, qn_split split, int64_t row,
     return labels;
 }
 
-/* Numbers to tell of a sample. */
+/* Elements of the last field of a sample. */
 static int64_t labels_of(const qni_samples_options *o) {
-    return o->kind == QNI_SAMPLES_MULTI_LABEL ? o->classes : 1;
+    return o->kind == QNI_SAMPLES_MULTI_LABEL ? o->classes
+           : o->kind == QNI_SAMPLES_TOKENS    ? o->block
+                                              : 1;
+}
+
+/* The classes of n tokens from `from` on; returns how many have one. */
+static int64_t fill_classes(const source *d, const qni_samples *s, int64_t from, int64_t n,
+                            int32_t *target) {
+    int64_t labels = 0;
+    for (int64_t i = 0; i < d->o.block; i++) {
+        bool has = i < n && s->target[from + i] > 0;
+        target[i] = has ? s->target[from + i] - 1 : QN_IGNORE_INDEX;
+        labels += has;
+    }
+    return labels;
 }
 
 static int64_t fill_labelled_row(const source *d, qn_split split, int64_t row, int32_t *const to[4],
@@ -236,6 +250,7 @@ static int64_t fill_labelled_row(const source *d, qn_split split, int64_t row, i
         to[1][i] = i < n ? 0 : -1;
         if (d->o.pairs) to[2][i] = i < n ? s->type[from + i] : 0;
     }
+    if (d->o.kind == QNI_SAMPLES_TOKENS) return fill_classes(d, s, from, n, label);
     if (d->o.kind == QNI_SAMPLES_CLASSIFY) {
         *(int32_t *)label = row < 0 ? QN_IGNORE_INDEX : (int32_t)s->label[sample];
     } else if (d->o.kind == QNI_SAMPLES_REGRESS) {
@@ -329,7 +344,9 @@ qn_status qni_samples_source(const qni_samples_options *o, qni_samples split[QN_
     int rows_of_tokens = language ? 4 : o->pairs ? 3 : 2;
     for (int f = 0; f < rows_of_tokens; f++)
         out->field[out->n_fields++] = (qn_field){names[language][f], QN_I32, 1, {o->block}};
-    if (!language)
+    if (o->kind == QNI_SAMPLES_TOKENS)
+        out->field[out->n_fields++] = (qn_field){"targets", QN_I32, 1, {o->block}};
+    else if (!language)
         out->field[out->n_fields++] = o->kind == QNI_SAMPLES_CLASSIFY
                                           ? (qn_field){"labels", QN_I32, 0, {0}}
                                           : (qn_field){"labels", QN_F32, 1, {labels_of(o)}};

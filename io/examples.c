@@ -434,6 +434,24 @@ static qn_status read_text(reading *x) {
     return copy(x, text, &x->out->text);
 }
 
+/* An array of words as one text. */
+static qn_status read_words(reading *x, const cJSON *list, const char *key) {
+    qn_text t = {0};
+    for (const cJSON *w = list->child; w; w = w->next) {
+        const char *word = cJSON_IsString(w) ? w->valuestring : "";
+        if (!*word || word[strcspn(word, " \t\r\n")]) {
+            qn_text_free(&t);
+            return qn_records_fail(x->r, w, "\"%s\": expected words without white space", key);
+        }
+        qn_text_add(&t, x->out->words++ ? " " : "");
+        qn_text_add(&t, word);
+    }
+    if (x->out->words == 0) return qn_records_fail(x->r, list, "\"%s\": found no words", key);
+    qn_status s = t.status == QN_OK ? copy(x, t.data, &x->out->text) : t.status;
+    qn_text_free(&t);
+    return s;
+}
+
 /* Adds a label as it is written; false for what can be none. */
 static bool add_label(qn_text *t, const cJSON *label) {
     int64_t number;
@@ -455,7 +473,15 @@ static bool add_label(qn_text *t, const cJSON *label) {
 static qn_status read_labelled(reading *x) {
     const char *key = named(x->keys->label, "label"), *pair;
     const cJSON *label = member(x->record, key), *bad = NULL;
-    QN_TRY(read_text(x));
+    const char *text = named(x->keys->text, "text");
+    const cJSON *words = member(x->record, text);
+    QN_TRY(cJSON_IsArray(words) ? read_words(x, words, text) : read_text(x));
+    int64_t count = cJSON_IsArray(label) ? cJSON_GetArraySize(label) : 1;
+    if (x->out->words > 0 && count != x->out->words) {
+        return qn_records_fail(x->r, label ? label : x->record,
+                               "\"%s\": found %lld, expected one for each of %lld words", key,
+                               (long long)count, (long long)x->out->words);
+    }
     QN_TRY(maybe_string(x, x->record, named(x->keys->text_pair, "text_pair"), &pair));
     QN_TRY(copy(x, pair, &x->out->text_pair));
     qn_text t = {0};

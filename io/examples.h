@@ -8,7 +8,8 @@
  *                      tools; weight 0 or 1, or train, on a message
  *   prompt_completion  prompt, completion: two strings, or two lists of messages
  *   text               text
- *   labelled           text (and text_pair), label: a string, a number, or an array of labels
+ *   labelled           text (and text_pair), label: a string, a number, or an array of labels; or
+ *                      text: an array of words, label: an array of one for each
  *
  * What comes out is a conversation in OpenAI's form, as chat templates want it, or plain text. An
  * example lives in the arena it was made in; strings are copied.
@@ -51,6 +52,7 @@ typedef struct qn_example {
     int n_messages;
     /* or a text: the prompt counts as context only, the completion is what is learned */
     const char *prompt, *text; /* prompt NULL: all of the text is learned */
+    int64_t words;             /* labelled: words that an array gave, joined by spaces; else 0 */
     const char *text_pair;     /* labelled: the second text, NULL = none */
     const char *label;         /* labelled: as it is written, a number as its digits; those of an
                                   array are joined by line ends */

@@ -90,6 +90,33 @@ several_labels() {
 }
 check several_labels
 
+# A name is what stands before "film", whatever it is: learned from both sides, told per token.
+words() {
+    awk -F'\t' '{
+        n = split($2, w, " ")
+        words = labels = ""
+        for (i = 1; i <= n; i++) {
+            words = words (i > 1 ? ", " : "") "\"" w[i] "\""
+            labels = labels (i > 1 ? ", " : "") (i < n && w[i + 1] == "film" ? 1 : 0)
+        }
+        printf "{\"text\": [%s], \"label\": [%s]}\n", words, labels
+    }' "$scratch/rated" >"$scratch/words.jsonl"
+    sed -e 's/sequence_class/token_class/' -e 's/"negative", "positive"/"O", "NAME"/' \
+        -e 's/"path": "train.tsv"/"path": "words.jsonl"/' \
+        -e 's/"val_path": "val.tsv"/"val_fraction": 0.2/' \
+        "$scratch/bert.json" >"$scratch/words.json"
+    train words words --set train.max_steps=200
+    "$QUERN" eval "$scratch/words" --json >"$scratch/eval.json"
+    jq -e '."eval/f1_macro" > 0.9' "$scratch/eval.json"
+    echo 'good bad film' >"$scratch/asked.txt"
+    "$QUERN" predict "$scratch/words" --input "$scratch/asked.txt" --out "$scratch/p.jsonl"
+    "$QUERN" predict "$scratch/words" --input "$scratch/asked.txt" --out "$scratch/p.csv"
+    [ "$(head -n 1 "$scratch/p.csv")" = line,token,class,label,probability,p0,p1 ]
+    jq -se 'length == 1 and (.[0].tokens | length > 2 and .[0].label == "O" and
+        (map(.label) | contains(["NAME"])))' "$scratch/p.jsonl"
+}
+check words
+
 refusals() {
     exits 1 "$QUERN" generate "$scratch/bert" 2>"$scratch/message"
     says "$scratch/message" 'does not generate'

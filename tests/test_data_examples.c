@@ -277,6 +277,41 @@ static void test_several_labels(void **state) {
     assert_int_equal(open_text(f, text, &s), QN_ERR_DATA);
 }
 
+/* The first token of a word has its class; here a token is a byte, and the space is the word's. */
+static void test_labels_of_words(void **state) {
+    fixture *f = *state;
+    qn_source s;
+    const char *const names[] = {"O", "B"};
+    f->o.type = QN_DATA_LABELLED_TEXT;
+    f->o.format = QN_EXAMPLES_LABELLED;
+    f->o.block_size = 12;
+    f->o.token_labels = true;
+    f->o.label_names = (qn_strings){names, 2};
+    const char *text = "{\"text\": [\"ab\", \"c\", \"de\"], \"label\": [\"B\", \"O\", 1]}\n";
+    qn_assert_ok(open_text(f, text, &s));
+    assert_int_equal(s.classes, 2);
+    assert_string_equal(s.field[2].name, "targets");
+    int32_t tokens[12], documents[12], targets[12];
+    void *dst[3] = {tokens, documents, targets};
+    int64_t labels;
+    qn_assert_ok(s.fetch(s.self, QN_SPLIT_TRAIN, 0, 1, dst, &labels));
+    assert_int_equal(labels, 3);
+    const char bytes[] = "ab c de";
+    const int32_t want[] = {1, -100, 0, -100, 1, -100, -100};
+    int first = 0; /* of the text, behind what the tokenizer puts before it */
+    for (int i = 0; i < 12; i++) {
+        if (targets[i] != QN_IGNORE_INDEX) break;
+        first++;
+    }
+    for (int i = 0; i < 12; i++) {
+        bool inside = i >= first && i < first + (int)strlen(bytes);
+        assert_int_equal(targets[i], inside ? want[i - first] : QN_IGNORE_INDEX);
+    }
+    s.free(s.self);
+    assert_int_equal(open_text(f, "{\"text\": \"ab\", \"label\": 1}\n", &s), QN_ERR_DATA);
+    assert_non_null(strstr(qn_error_message(), "expected an array of words"));
+}
+
 static void test_labels(void **state) {
     fixture *f = *state;
     qn_source s;
@@ -369,6 +404,7 @@ int main(void) {
         cmocka_unit_test_setup_teardown(test_broken_records, open_fixture, close_fixture),
         cmocka_unit_test_setup_teardown(test_division, open_fixture, close_fixture),
         cmocka_unit_test_setup_teardown(test_labels, open_fixture, close_fixture),
+        cmocka_unit_test_setup_teardown(test_labels_of_words, open_fixture, close_fixture),
         cmocka_unit_test_setup_teardown(test_several_labels, open_fixture, close_fixture),
         cmocka_unit_test(test_packing_changes_nothing),
     };
