@@ -225,6 +225,18 @@ typedef struct buffers { /* of BLOCK elements of up to 8 bytes each */
     char *rows;          /* of the tensor as it is stored */
 } buffers;
 
+/* to[i * stride] = from[i] for n elements of 2, 4 or 8 bytes. */
+static void spread(char *to, size_t stride, const char *from, int64_t n, size_t width) {
+    if (width == 4) {
+        for (int64_t i = 0; i < n; i++) memcpy(to + (size_t)i * stride * 4, from + 4 * i, 4);
+    } else if (width == 2) {
+        for (int64_t i = 0; i < n; i++) memcpy(to + (size_t)i * stride * 2, from + 2 * i, 2);
+    } else {
+        for (int64_t i = 0; i < n; i++)
+            memcpy(to + (size_t)i * stride * width, from + (size_t)i * width, width);
+    }
+}
+
 /* Elements first .. first+n-1 of a parameter stored [in,out]; both a multiple of `in`. */
 static qn_status read_transposed(const qn_param *q, const qn_safetensor *t, int64_t first,
                                  int64_t n, qn_dtype dt, const buffers *b) {
@@ -235,8 +247,7 @@ static qn_status read_transposed(const qn_param *q, const qn_safetensor *t, int6
         char *to = b->values + (size_t)(row * in - first) * width;
         for (int64_t k = 0; k < in; k++) {
             QN_TRY(qn_safetensor_read(t, k * out + row, rows, dt, b->rows));
-            for (int64_t r = 0; r < rows; r++)
-                memcpy(to + (size_t)(r * in + k) * width, b->rows + (size_t)r * width, width);
+            spread(to + (size_t)k * width, (size_t)in, b->rows, rows, width);
         }
     }
     return QN_OK;
@@ -266,9 +277,8 @@ static qn_status read_parameter(const loading *l, int i, const buffers *b) {
             QN_TRY(qn_safetensor_read(l->source[i], first, n, master.dtype, b->values));
         QN_TRY(put_block(p, &master, first, n, b->values));
         if (!mastered) continue;
-        const qn_tensor x = qn_tensor_make(b->values, master.dtype, 1, &n),
-                        y = qn_tensor_make(b->rounded, weight.dtype, 1, &n);
-        for (int64_t k = 0; k < n; k++) qn_tensor_set(&y, k, qn_tensor_get(&x, k));
+        for (int64_t k = 0; k < n; k++) /* a master is f32, beside bf16 weights */
+            ((uint16_t *)b->rounded)[k] = qn_f32_to_bf16(((const float *)b->values)[k]);
         QN_TRY(put_block(p, &weight, first, n, b->rounded));
     }
     return QN_OK;

@@ -192,6 +192,35 @@ static double get(const unsigned char *p, qn_dtype dt) {
     }
 }
 
+/* Conversions that whole models go through, as loops that vectorise; false for any other. */
+static bool convert_common(const unsigned char *p, qn_dtype from, int64_t count, qn_dtype to,
+                           void *out) {
+    float *f32 = out;
+    uint16_t *bf16 = out;
+    if (from == QN_BF16 && to == QN_F32) {
+        for (int64_t i = 0; i < count; i++) {
+            uint16_t h;
+            memcpy(&h, p + 2 * i, sizeof h);
+            f32[i] = qn_bf16_to_f32(h);
+        }
+    } else if (from == QN_F32 && to == QN_BF16) {
+        for (int64_t i = 0; i < count; i++) {
+            float f;
+            memcpy(&f, p + 4 * i, sizeof f);
+            bf16[i] = qn_f32_to_bf16(f);
+        }
+    } else if (from == QN_F16 && to == QN_F32) {
+        for (int64_t i = 0; i < count; i++) {
+            uint16_t h;
+            memcpy(&h, p + 2 * i, sizeof h);
+            f32[i] = qn_f16_to_f32(h);
+        }
+    } else {
+        return false;
+    }
+    return true;
+}
+
 qn_status qn_safetensor_read(const qn_safetensor *t, int64_t first, int64_t count, qn_dtype to,
                              void *out) {
     char text[160];
@@ -207,15 +236,7 @@ qn_status qn_safetensor_read(const qn_safetensor *t, int64_t first, int64_t coun
         return qn_fail(QN_ERR_DTYPE, "%s: tensor \"%.200s\": found %s, expected %s", t->file,
                        t->name, qn_safetensor_describe(t, text, sizeof text), qn_dtype_name(to));
     const unsigned char *p = t->data + (size_t)first * width;
-    float *f32 = out;
-    if (to == QN_F32 && t->type == QN_BF16) { /* the common case, which vectorises */
-        for (int64_t i = 0; i < count; i++) {
-            uint16_t h;
-            memcpy(&h, p + 2 * i, sizeof h);
-            f32[i] = qn_bf16_to_f32(h);
-        }
-        return QN_OK;
-    }
+    if (convert_common(p, t->type, count, to, out)) return QN_OK;
     const qn_tensor all = qn_tensor_make(out, to, 1, &count);
     for (int64_t i = 0; i < count; i++) qn_tensor_set(&all, i, get(p + (size_t)i * width, t->type));
     return QN_OK;
