@@ -164,7 +164,17 @@ static qn_status refuse_renumbered(const char *name, const char *class) {
                    name, class ? class : "as XLM-RoBERTa");
 }
 
-static qn_status read_main(qn_tokenizer *t, const char *class) {
+/* Llama's tokenizers with "legacy": false put no space behind special tokens. */
+static qn_status read_pieces(qn_tokenizer *t, const qni_bytes *file, const cJSON *config,
+                             const char *class) {
+    bool legacy = true;
+    QN_TRY(refuse_renumbered(file->name, class));
+    if (class && strncmp(class, "LlamaTokenizer", 14) == 0)
+        QN_TRY(qni_json_bool(config, "legacy", true, &legacy));
+    return qni_read_sentencepiece(t, file, !legacy);
+}
+
+static qn_status read_main(qn_tokenizer *t, const cJSON *config, const char *class) {
     const qni_bytes *f = &t->files.file[0];
     const qni_bytes *merges = qni_file_find(&t->files, "merges.txt");
     if (!merges) merges = qni_file_find(&t->files, "vocab.bpe");
@@ -172,10 +182,7 @@ static qn_status read_main(qn_tokenizer *t, const char *class) {
     if (ends(f->name, ".json")) return qni_read_json(t, f);
     if (ends(f->name, "vocab.txt")) return qni_read_vocab_txt(t, f);
     if (qni_is_ranks(f)) return qni_read_ranks(t, f);
-    if (qni_is_sentencepiece(f)) {
-        QN_TRY(refuse_renumbered(f->name, class));
-        return qni_read_sentencepiece(t, f);
-    }
+    if (qni_is_sentencepiece(f)) return read_pieces(t, f, config, class);
     return qn_fail(QN_ERR_FORMAT, "%s: found no form of tokenizer that Quern knows", f->name);
 }
 
@@ -186,7 +193,7 @@ static qn_status read_all(qn_tokenizer *t, qn_setup *arena) {
     QN_TRY(parse(t, arena, "special_tokens_map.json", &map));
     QN_TRY(parse(t, arena, "added_tokens.json", &added));
     if (config) QN_TRY(qni_json_string(config, "tokenizer_class", true, &class));
-    QN_TRY(read_main(t, class));
+    QN_TRY(read_main(t, config, class));
     if (config) QN_TRY(read_decoder_list(t, qn_json_get(config, "added_tokens_decoder")));
     QN_TRY(read_plain_list(t, added));
     if (qni_is_sentencepiece(&t->files.file[0])) QN_TRY(add_sentinels(t, config, class));

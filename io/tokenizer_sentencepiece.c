@@ -43,7 +43,8 @@ static qn_status make_defined(qn_tokenizer *t, const qni_sp_file *f, qni_trie *o
     return status;
 }
 
-static qn_status add_normalizer(qn_tokenizer *t, const qni_sp_file *f, const qni_trie *defined) {
+static qn_status add_normalizer(qn_tokenizer *t, const qni_sp_file *f, const qni_trie *defined,
+                                bool first_only) {
     qni_sp_normalizer *n = QNI_STEP(t, qni_sp_normalizer);
     if (!n) return QN_ERR_OOM;
     qni_sp_normalizer_init(n);
@@ -53,6 +54,7 @@ static qn_status add_normalizer(qn_tokenizer *t, const qni_sp_file *f, const qni
     n->remove_spaces = f->remove_spaces;
     n->escape_spaces = f->escape_spaces;
     n->space_suffix = f->space_suffix;
+    n->first_only = first_only;
     return qni_add_normalizer(t, &n->base);
 }
 
@@ -113,7 +115,7 @@ static void set_template(qn_tokenizer *t, const qni_sp_file *f) {
     }
 }
 
-qn_status qni_read_sentencepiece(qn_tokenizer *t, const qni_bytes *file) {
+qn_status qni_read_sentencepiece(qn_tokenizer *t, const qni_bytes *file, bool first_only) {
     qni_sp_file f;
     qni_trie defined;
     QN_TRY(qni_sp_parse(t->arena, file->data, file->size, &f));
@@ -130,7 +132,7 @@ qn_status qni_read_sentencepiece(qn_tokenizer *t, const qni_bytes *file) {
                                (unsigned)b);
     }
     QN_TRY(make_defined(t, &f, &defined));
-    QN_TRY(add_normalizer(t, &f, &defined));
+    QN_TRY(add_normalizer(t, &f, &defined, first_only));
     if (f.model == QNI_SP_BPE)
         QN_TRY(qni_sp_bpe_create(t, &f, &defined));
     else

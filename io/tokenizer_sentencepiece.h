@@ -56,6 +56,7 @@ typedef struct qni_sp_normalizer {
     qni_charsmap map;
     qni_trie defined; /* user-defined symbols: never rewritten */
     bool dummy_prefix, remove_spaces, escape_spaces, space_suffix;
+    bool first_only; /* the dummy prefix goes before the whole text, not behind special tokens */
 } qni_sp_normalizer;
 
 void qni_sp_normalizer_init(qni_sp_normalizer *n);
@@ -81,6 +82,8 @@ qn_status qni_sp_bpe_create(qn_tokenizer *t, const qni_sp_file *f,
 
 /* Whether a `.model` file is a protocol buffer; a list of ranks is text. */
 bool qni_is_sentencepiece(const qni_bytes *file);
-qn_status qni_read_sentencepiece(qn_tokenizer *t, const qni_bytes *file) QN_CHECKED;
+/* first_only: see qni_sp_normalizer. */
+qn_status qni_read_sentencepiece(qn_tokenizer *t, const qni_bytes *file,
+                                 bool first_only) QN_CHECKED;
 
 #endif

@@ -69,7 +69,8 @@ static qn_status normalize(const qni_normalizer *self, const qni_piece *in, qni_
         at += p.length;
     }
     if (at == in->bytes) return QN_OK;
-    if (n->dummy_prefix && !n->space_suffix) put_space(n, in, at, out);
+    bool prefix_here = n->dummy_prefix && (in->first || !n->first_only);
+    if (prefix_here && !n->space_suffix) put_space(n, in, at, out);
     bool after_space = n->remove_spaces;
     while (at < in->bytes) {
         prefix p = next_prefix(n, in->text + at, in->bytes - at);
@@ -80,7 +81,7 @@ static qn_status normalize(const qni_normalizer *self, const qni_piece *in, qni_
         at += p.length;
     }
     if (n->remove_spaces && out->status == QN_OK) drop_trailing_spaces(n, out);
-    if (n->dummy_prefix && n->space_suffix) put_space(n, in, in->bytes, out);
+    if (prefix_here && n->space_suffix) put_space(n, in, in->bytes, out);
     return out->status;
 }
 

@@ -55,7 +55,7 @@ int LLVMFuzzerTestOneInput(const unsigned char *bytes, size_t size) {
     qn_tokenizer t = {0};
     qni_bytes file = {"tokenizer.model", (const char *)bytes, (int64_t)size};
     if (qn_setup_create("fuzz", &t.arena) != QN_OK) return 0;
-    if (qni_read_sentencepiece(&t, &file) == QN_OK) {
+    if (qni_read_sentencepiece(&t, &file, false) == QN_OK) {
         t.mark = qn_setup_alloc(t.arena, (size_t)t.table.size); /* nothing is special */
         if (t.mark) use(&t);
     }

@@ -189,23 +189,31 @@ static void metaspace_prepends_by_scheme(void **state) {
     }
 }
 
+/* A golden SentencePiece model in a directory with a tokenizer_config.json. */
+static qn_tokenizer *with_config(const char *golden, const char *name, const char *config) {
+    char directory[] = "/tmp/quern_tokenizer_XXXXXX", path[QN_PATH_MAX], *model = NULL;
+    int64_t bytes = 0;
+    qn_tokenizer *t = NULL;
+    assert_non_null(mkdtemp(directory));
+    snprintf(path, sizeof path, "%s/tests/golden/tokenizer_models/%s", QUERN_SOURCE_DIR, golden);
+    qn_assert_ok(qn_file_read(path, 1 << 20, &model, &bytes));
+    snprintf(path, sizeof path, "%s/%s", directory, name);
+    qn_assert_ok(qn_file_create(path, model, (size_t)bytes));
+    snprintf(path, sizeof path, "%s/tokenizer_config.json", directory);
+    qn_assert_ok(qn_file_create(path, config, strlen(config)));
+    qn_assert_ok(qn_tokenizer_open(directory, &t));
+    qn_assert_ok(qn_tree_remove(directory));
+    qn_free(model);
+    return t;
+}
+
 /* T5's file has no sentinels; transformers puts <extra_id_0> last. */
 static void t5_models_have_sentinels(void **state) {
     (void)state;
-    static const char config[] = "{\"tokenizer_class\":\"T5Tokenizer\",\"extra_ids\":3}";
-    char directory[] = "/tmp/quern_tokenizer_XXXXXX", path[64], *model = NULL;
-    int64_t bytes = 0;
-    qn_tokenizer *t = NULL;
-    qn_ids ids = {0};
-    assert_non_null(mkdtemp(directory));
-    qn_assert_ok(qn_file_read(QUERN_SOURCE_DIR "/tests/golden/tokenizer_models/unigram.model",
-                              1 << 20, &model, &bytes));
-    snprintf(path, sizeof path, "%s/spiece.model", directory);
-    qn_assert_ok(qn_file_create(path, model, (size_t)bytes));
-    snprintf(path, sizeof path, "%s/tokenizer_config.json", directory);
-    qn_assert_ok(qn_file_create(path, config, sizeof config - 1));
-    qn_assert_ok(qn_tokenizer_open(directory, &t));
+    qn_tokenizer *t = with_config("unigram.model", "spiece.model",
+                                  "{\"tokenizer_class\":\"T5Tokenizer\",\"extra_ids\":3}");
     int32_t size = (int32_t)qn_tokenizer_size(t);
+    qn_ids ids = {0};
     qn_assert_ok(qn_tokenizer_encode(t, "<extra_id_0><extra_id_2>", 24,
                                      &(qn_encode_options){.parse_special = true}, &ids));
     assert_int_equal(ids.n, 2);
@@ -213,9 +221,30 @@ static void t5_models_have_sentinels(void **state) {
     assert_int_equal(ids.id[1], size - 3);
     assert_true(qn_tokenizer_is_special(t, size - 2));
     qn_ids_free(&ids);
-    qn_free(model);
     qn_tokenizer_free(t);
-    qn_assert_ok(qn_tree_remove(directory));
+}
+
+/* Behind a special token a space is put by the older way only; before the text by both. */
+static void llama_legacy_decides_about_spaces(void **state) {
+    (void)state;
+    static const char *const config[] = {
+        "{\"tokenizer_class\":\"LlamaTokenizer\",\"add_bos_token\":false,\"legacy\":true}",
+        "{\"tokenizer_class\":\"LlamaTokenizer\",\"add_bos_token\":false,\"legacy\":false}"};
+    for (int i = 0; i < 2; i++) {
+        qn_tokenizer *t = with_config("bpe_bytes.model", "tokenizer.model", config[i]);
+        qn_ids ids = {0};
+        int marks = 0;
+        qn_assert_ok(qn_tokenizer_encode(t, "the<s>the", 9,
+                                         &(qn_encode_options){.parse_special = true}, &ids));
+        for (int64_t k = 0; k < ids.n; k++) {
+            int64_t bytes;
+            const char *token = qn_tokenizer_token(t, ids.id[k], &bytes);
+            marks += memcmp(token, "\xE2\x96\x81", bytes < 3 ? (size_t)bytes : 3) == 0;
+        }
+        assert_int_equal(marks, 2 - i);
+        qn_ids_free(&ids);
+        qn_tokenizer_free(t);
+    }
 }
 
 int main(void) {
@@ -225,6 +254,7 @@ int main(void) {
         cmocka_unit_test(wordpiece_is_greedy_and_whole),
         cmocka_unit_test(metaspace_prepends_by_scheme),
         cmocka_unit_test(t5_models_have_sentinels),
+        cmocka_unit_test(llama_legacy_decides_about_spaces),
         cmocka_unit_test(llama2_model_matches_golden),
         cmocka_unit_test(mistral_models_match_golden),
         cmocka_unit_test(t5_model_matches_golden),
