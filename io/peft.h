@@ -25,6 +25,9 @@ const char *qn_peft_notes(const qn_peft *a);
 const qn_lora_config *qn_peft_config(const qn_peft *a);
 /* base_model_name_or_path, "" if it is not stated. */
 const char *qn_peft_base(const qn_peft *a);
+/* model.head by its task_type, NULL if that says nothing; *labels: of a classifier that was saved
+ * with the adapter, else 0. */
+const char *qn_peft_head(const qn_peft *a, int64_t *labels);
 
 /* Fills the adapters of bound parameters, and the modules trained beside them. Tensors that are
  * missing, unexpected or of another shape are QN_ERR_DATA that lists them, and so are layers whose

@@ -97,10 +97,11 @@ static qn_status check_keys(qn_peft *a) {
 }
 
 static qn_status number(const qn_peft *a, const char *key, double low, double absent, double *out) {
+    const double high = 1e6;
     const cJSON *v = qn_json_get(a->config, key);
     *out = absent;
     if (!v || cJSON_IsNull(v)) return QN_OK;
-    if (!cJSON_IsNumber(v) || !(v->valuedouble >= low))
+    if (!cJSON_IsNumber(v) || !(v->valuedouble >= low && v->valuedouble <= high))
         return bad(a, v, "expected a number in range");
     *out = v->valuedouble;
     return QN_OK;
@@ -204,6 +205,14 @@ static void translate(const char *python, char *out, size_t size) {
     out[n] = '\0';
 }
 
+/* A back reference, whose matching may take for ever. */
+static bool refers_back(const char *s) {
+    for (; *s; s += s[0] == '\\' && s[1] ? 2 : 1) {
+        if (s[0] == '\\' && s[1] >= '1' && s[1] <= '9') return true;
+    }
+    return false;
+}
+
 /* The value of the first pattern that matches the module whole or from a dot on, as in PEFT. */
 static qn_status pattern_value(const qn_peft *a, const char *key, const char *module, double *out) {
     const cJSON *patterns = qn_json_get(a->config, key);
@@ -214,8 +223,8 @@ static qn_status pattern_value(const qn_peft *a, const char *key, const char *mo
         regex_t compiled;
         translate(e->string, inner, sizeof inner);
         snprintf(whole, sizeof whole, "^(.*\\.)?(%s)$", inner);
-        if (strlen(e->string) > NAME / 2 || strchr(e->string, '{')) {
-            return bad(a, e, "expected a short expression without counted repetition");
+        if (strlen(e->string) > NAME / 2 || strchr(e->string, '{') || refers_back(e->string)) {
+            return bad(a, e, "expected a short expression without counts and back references");
         }
         if (!cJSON_IsNumber(e) || !(e->valuedouble > 0)) return bad(a, e, "expected a number > 0");
         if (regcomp(&compiled, whole, REG_EXTENDED | REG_NOSUB) != 0)
@@ -325,6 +334,26 @@ const qn_lora_config *qn_peft_config(const qn_peft *a) { return &a->lora; }
 const char *qn_peft_base(const qn_peft *a) {
     const cJSON *v = qn_json_get(a->config, "base_model_name_or_path");
     return cJSON_IsString(v) ? v->valuestring : "";
+}
+
+const char *qn_peft_head(const qn_peft *a, int64_t *labels) {
+    static const char *const tasks[][2] = {{"CAUSAL_LM", "lm"},
+                                           {"SEQ_CLS", "sequence_classification"},
+                                           {"TOKEN_CLS", "token_classification"},
+                                           {"FEATURE_EXTRACTION", "embedding"}};
+    static const char *const last[] = {"score", "classifier", "classifier.out_proj"};
+    const cJSON *task = qn_json_get(a->config, "task_type");
+    *labels = 0;
+    for (size_t i = 0; i < COUNT(last); i++) {
+        char key[64];
+        snprintf(key, sizeof key, "%s%s.weight", root, last[i]);
+        const qn_safetensor *t = qn_safetensors_find(a->file, key);
+        if (t && t->ndim == 2) *labels = t->shape[0];
+    }
+    for (size_t i = 0; cJSON_IsString(task) && i < COUNT(tasks); i++) {
+        if (strcmp(task->valuestring, tasks[i][0]) == 0) return tasks[i][1];
+    }
+    return NULL;
 }
 
 /* ---- filling parameters ---------------------------------------------------------------------- */

@@ -164,7 +164,8 @@ static qn_status open_model(model *m, const char *base, const char *const *sets,
     if (diagnostics) fputs(diagnostics, stderr);
     qn_free(diagnostics);
     if (s != QN_OK) return s;
-    m->build.classes = qn_config_int(m->config, "model.vocab_size");
+    m->build.classes = qn_config_int(m->config, "model.num_labels");
+    if (m->build.classes == 0) m->build.classes = qn_config_int(m->config, "model.vocab_size");
     QN_TRY(qn_build_model(&m->build, m->config));
     QN_TRY(qn_params_create(&m->params));
     QN_TRY(m->build.model.declare(m->build.model.self, m->params));
@@ -173,13 +174,24 @@ static qn_status open_model(model *m, const char *base, const char *const *sets,
 }
 
 static qn_status merge_adapter(const qn_cli *cli, const char *threads) {
-    const char *sets[] = {"device=cpu", threads}, *base = qn_cli_value(cli, "--base");
+    const char *sets[5] = {"device=cpu"}, *base = qn_cli_value(cli, "--base"), *head;
+    char task[64], classes[64];
+    int n = 1;
+    int64_t labels;
     model m = {.config = NULL};
     QN_TRY(qn_peft_open(cli->arg[0], &m.adapter));
     fputs(qn_peft_notes(m.adapter), stderr);
     if (!base) base = qn_peft_base(m.adapter);
+    if (threads) sets[n++] = threads;
+    if ((head = qn_peft_head(m.adapter, &labels))) {
+        snprintf(task, sizeof task, "model.head=%s", head);
+        snprintf(classes, sizeof classes, "model.num_labels=%lld", (long long)labels);
+        sets[n++] = task;
+        if (labels > 0) sets[n++] = classes;
+        if (strstr(head, "classification")) sets[n++] = "data.type=labelled_text";
+    }
     qn_status s =
-        *base ? open_model(&m, base, sets, threads ? 2 : 1)
+        *base ? open_model(&m, base, sets, n)
               : qn_fail(QN_ERR_USAGE, "merge: %s does not say which model it is for: --base DIR",
                         cli->arg[0]);
     if (s == QN_OK) s = merge(cli, &m.build, m.params);

@@ -338,7 +338,10 @@ static void other_configurations_are_refused(void **state) {
         {"{\"peft_type\": \"LORA\", \"r\": 4, \"use_dora\": 1}", "use_dora: expected a boolean"},
         {"{\"peft_type\": \"LORA\", \"r\": \"4\"}", "r: expected a number"},
         {"{\"peft_type\": \"LORA\", \"r\": 4, \"rank_pattern\": {\"(\": 2}}", "regular expression"},
-        {"{\"peft_type\": \"LORA\", \"r\": 4, \"rank_pattern\": {\"a{9}\": 2}}", "repetition"},
+        {"{\"peft_type\": \"LORA\", \"r\": 4, \"rank_pattern\": {\"a{9}\": 2}}", "without counts"},
+        {"{\"peft_type\": \"LORA\", \"r\": 4, \"rank_pattern\": {\"(a*)*\\\\1\": 2}}",
+         "back references"},
+        {"{\"peft_type\": \"LORA\", \"r\": 1e300}", "r: expected a number"},
         {"{\"peft_type\": \"LORA\", \"r\": 5}", "adapter_config.json says rank 5"},
     };
     char *dir = qn_test_dir();
