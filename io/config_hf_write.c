@@ -115,15 +115,29 @@ static void add_labels(const writing *w, int64_t labels) {
     }
 }
 
+/* A decoder's classifier looks for the last token that is not padding, so it must have a number;
+ * the end of a text serves where the base model has none. */
+static void add_padding(const writing *w, const cJSON *base) {
+    const cJSON *id = qn_json_get(base, "pad_token_id");
+    if (!id || cJSON_IsNull(id)) id = qn_json_get(base, "eos_token_id");
+    if (cJSON_IsArray(id)) id = id->child;
+    add_key(w, "pad_token_id");
+    if (id)
+        qn_json_write(w->out, id, 1);
+    else
+        qn_text_add(w->out, "null");
+}
+
 /* Whether a member of the old config.json is written from the configuration, or is about the file
  * it came with. */
-static bool is_replaced(const writing *w, const char *name, bool labelled) {
+static bool is_replaced(const writing *w, const char *name, bool labelled, bool padded) {
     if (qni_hf_is_one_of(name, "architectures|model_type|dtype|torch_dtype|_name_or_path|"
                                "transformers_version|quantization_config|rope_theta|rope_scaling|"
                                "rope_parameters|partial_rotary_factor"))
         return true;
     if (labelled && qni_hf_is_one_of(name, "id2label|label2id|num_labels|problem_type"))
         return true;
+    if (padded && strcmp(name, "pad_token_id") == 0) return true;
     for (int i = 0; i < qni_hf_key_count; i++)
         if (applies(w, &qni_hf_keys[i]) && qni_hf_is_one_of(name, qni_hf_keys[i].hf)) return true;
     return false;
@@ -141,7 +155,9 @@ qn_status qni_hf_config_write(const qn_config *c, const cJSON *base, int64_t voc
                        w.family, head);
     if (strcmp(w.family, "gpt2") == 0 && !qn_config_boolean(c, "model.bias"))
         return qn_fail(QN_ERR_UNSUPPORTED, "model.bias: GPT-2 in transformers always has biases");
-    bool labelled = strstr(head, "classification") != NULL;
+    bool labelled = strstr(head, "classification") != NULL,
+         padded = strcmp(head, "sequence_classification") == 0 &&
+                  !qni_hf_is_one_of(w.family, QNI_HF_ENCODERS);
     qn_text_add(out, "{");
     add_key(&w, "architectures");
     qn_text_printf(out, "[\"%s\"]", architecture);
@@ -157,12 +173,13 @@ qn_status qni_hf_config_write(const qn_config *c, const cJSON *base, int64_t voc
                    : strcmp(objective, "multi_label") == 0 ? "multi_label_classification"
                                                            : "single_label_classification");
     }
+    if (padded) add_padding(&w, base);
     add_string(&w, "dtype", dtype);
     add_string(&w, "torch_dtype", dtype);
     if (base) {
         const cJSON *m;
         cJSON_ArrayForEach(m, base) {
-            if (!is_replaced(&w, m->string, labelled)) add_value(&w, m->string, m);
+            if (!is_replaced(&w, m->string, labelled, padded)) add_value(&w, m->string, m);
         }
     } else { /* otherwise the class's, which this vocabulary may not have */
         static const char *const tokens[] = {"bos_token_id", "eos_token_id"};

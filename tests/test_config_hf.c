@@ -193,6 +193,23 @@ static void test_hub_cache(void **state) {
     assert_int_equal(qn_hf_cached("org/none", found, sizeof found), QN_ERR_DATA);
     assert_non_null(strstr(qn_error_message(), "models--org--none"));
     assert_int_equal(qn_hf_cached("org/evil", found, sizeof found), QN_ERR_FORMAT);
+    /* by a configuration, which then has the folder */
+    put(dir, "models--org--name/snapshots/abc123/config.json",
+        "{\"model_type\": \"gpt2\", \"n_embd\": 6, \"n_head\": 3}");
+    place p = make(NULL, "");
+    static const char *const sets[] = {"model.pretrained=org/name"};
+    qn_config *c;
+    char *diagnostics;
+    put(p.dir, "c.json",
+        "{\"data\": {\"type\": \"text\", \"path\": \"x.txt\"}, "
+        "\"train\": {\"max_steps\": 1}}");
+    if (qn_config_load(p.file, sets, 1, &c, &diagnostics) != QN_OK) fail_msg("%s", diagnostics);
+    assert_int_equal(qn_config_int(c, "model.hidden_size"), 6);
+    assert_non_null(strstr(qn_config_string(c, "model.pretrained"), "/snapshots/abc123"));
+    assert_string_equal(qn_config_string(c, "data.tokenizer"),
+                        qn_config_string(c, "model.pretrained"));
+    qn_config_free(c);
+    qn_test_dir_remove(p.dir);
     qn_test_dir_remove(dir);
 }
 

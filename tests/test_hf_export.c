@@ -215,6 +215,35 @@ static void test_base(void **state) {
     qn_test_dir_remove(dir);
 }
 
+/* A classifier made of a decoder has padding: the base's end of text, where it has no other. */
+static void test_padding(void **state) {
+    (void)state;
+    static const char *const members[] = {"\"eos_token_id\": [2, 3]",
+                                          "\"eos_token_id\": 3, \"pad_token_id\": null",
+                                          "\"eos_token_id\": 3, \"pad_token_id\": 4"};
+    static const char *const expected[] = {"\"pad_token_id\": 2", "\"pad_token_id\": 3",
+                                           "\"pad_token_id\": 4"};
+    for (int i = 0; i < 3; i++) {
+        char *dir = qn_test_dir(), base[QN_PATH_MAX], text[512];
+        qn_assert_ok(qn_path_format(base, sizeof base, "%s/base", dir));
+        qn_assert_ok(qn_dir_create(base));
+        snprintf(text, sizeof text, "{\"model_type\": \"llama\", %s, " SMALL "}", members[i]);
+        put(base, "config.json", text);
+        made a = open_with(dir, "a.json",
+                           "\"pretrained\": \"base\", \"head\": \"sequence_classification\", "
+                           "\"num_labels\": 2",
+                           TEXTS);
+        char *out = export_model(&a, dir, QN_F32, INT64_MAX), *config = get(out, "config.json");
+        const char *found = strstr(config, expected[i]);
+        assert_non_null(found);
+        assert_null(strstr(found + 2, "pad_token_id")); /* once */
+        qn_free(config);
+        qn_free(out);
+        close_model(&a);
+        qn_test_dir_remove(dir);
+    }
+}
+
 static void test_refusals(void **state) {
     (void)state;
     char *dir = qn_test_dir(), *notes, *out = qn_sprintf("%s/out", dir);
@@ -236,9 +265,8 @@ static void test_refusals(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_round_trips),
-        cmocka_unit_test(test_dtype),
-        cmocka_unit_test(test_base),
+        cmocka_unit_test(test_round_trips), cmocka_unit_test(test_dtype),
+        cmocka_unit_test(test_base),        cmocka_unit_test(test_padding),
         cmocka_unit_test(test_refusals),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
