@@ -222,7 +222,7 @@ static const struct {
     /* keys that do not go together */
     {"{" MODEL ", " IDX ", " TRAIN "}",
      {"data.val_fraction=0"},
-     "data.type: expected \"text\" or \"tokens\" for model.type \"gpt2\""},
+     "data.type: expected texts or tokens for model.type \"gpt2\""},
     {MINIMAL,
      {"optimizer.type=sgd", "optimizer.momentum=0.9", "optimizer.dampening=0.1",
       "optimizer.nesterov=true"},
