@@ -13,6 +13,7 @@ struct qn_chat_template {
     qn_jinja *with_tools; /* for conversations with tools; NULL: the same */
     bool builtin;         /* what it has no place for is refused rather than left out */
     const cJSON *tokens;  /* an object, or NULL */
+    const char *plain_text, *tools_text;
 };
 
 typedef struct qni_chat_builtin {

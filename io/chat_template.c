@@ -115,20 +115,31 @@ static qn_status model_tokens(qn_chat_template *t, const place *p, const cJSON *
 
 /* ---- where templates are --------------------------------------------------------------------- */
 
-static qn_status compile_file(const char *path, qn_jinja **out) {
+/* Compiles, and keeps the text for qn_chat_template_identity. */
+static qn_status compile(qn_chat_template *t, const char *where, const char *text, size_t bytes,
+                         bool with_tools) {
+    char *copy = qn_setup_alloc(t->arena, bytes + 1);
+    if (!copy) return QN_ERR_OOM;
+    memcpy(copy, text, bytes); /* a zero ends it */
+    *(with_tools ? &t->tools_text : &t->plain_text) = copy;
+    return qn_jinja_compile(where, text, bytes, with_tools ? &t->with_tools : &t->plain);
+}
+
+static qn_status compile_file(qn_chat_template *t, const char *path) {
     char *text;
     int64_t bytes;
     QN_TRY(qn_file_read(path, QN_JINJA_MAX_BYTES, &text, &bytes));
-    qn_status status = qn_jinja_compile(path, text, (size_t)bytes, out);
+    qn_status status = compile(t, path, text, (size_t)bytes, false);
     qn_free(text);
     return status;
 }
 
-static qn_status compile_value(const char *where, const cJSON *v, qn_jinja **out) {
+static qn_status compile_value(qn_chat_template *t, const char *where, const cJSON *v,
+                               bool with_tools) {
     if (!cJSON_IsString(v)) {
         return qn_fail(QN_ERR_FORMAT, "%s: chat_template: a template must be a string", where);
     }
-    return qn_jinja_compile(where, v->valuestring, strlen(v->valuestring), out);
+    return compile(t, where, v->valuestring, strlen(v->valuestring), with_tools);
 }
 
 /* "chat_template": a text, or [{"name": "default", "template": text}, {"name": "tool_use", ...}] */
@@ -136,14 +147,13 @@ static qn_status compile_config(qn_chat_template *t, const place *p, const cJSON
     char where[QN_PATH_MAX];
     QN_TRY(qn_path_format(where, sizeof where, "%s%stokenizer_config.json: chat_template",
                           p->directory ? p->directory : "", p->directory ? "/" : ""));
-    if (!cJSON_IsArray(v)) return compile_value(where, v, &t->plain);
+    if (!cJSON_IsArray(v)) return compile_value(t, where, v, false);
     for (const cJSON *i = v->child; i; i = i->next) {
         const char *name = token_text(qn_json_get(i, "name"));
-        qn_jinja **to = !name                           ? NULL
-                        : strcmp(name, "default") == 0  ? &t->plain
-                        : strcmp(name, "tool_use") == 0 ? &t->with_tools
-                                                        : NULL;
-        if (to && !*to) QN_TRY(compile_value(where, qn_json_get(i, "template"), to));
+        bool tools = name && strcmp(name, "tool_use") == 0;
+        if (!tools && !(name && strcmp(name, "default") == 0)) continue;
+        if (tools ? !t->with_tools : !t->plain)
+            QN_TRY(compile_value(t, where, qn_json_get(i, "template"), tools));
     }
     if (t->plain) return QN_OK;
     return qn_fail(QN_ERR_FORMAT, "%s: no template is named \"default\"", where);
@@ -169,7 +179,7 @@ static qn_status own_template(qn_chat_template *t, const place *p, const cJSON *
     int64_t bytes;
     QN_TRY(read_file(p, "chat_template.jinja", QN_JINJA_MAX_BYTES, path, &text, &bytes));
     if (text) {
-        qn_status status = qn_jinja_compile(path, text, (size_t)bytes, &t->plain);
+        qn_status status = compile(t, path, text, (size_t)bytes, false);
         qn_free(text);
         return status;
     }
@@ -194,9 +204,9 @@ static qn_status fill(qn_chat_template *t, const char *which, const place *p, qn
     if (!which) {
         QN_TRY(own_template(t, p, config));
     } else if (b) {
-        QN_TRY(qn_jinja_compile(b->name, b->text, strlen(b->text), &t->plain));
+        QN_TRY(compile(t, b->name, b->text, strlen(b->text), false));
     } else if (qn_path_exists(which)) {
-        QN_TRY(compile_file(which, &t->plain));
+        QN_TRY(compile_file(t, which));
     } else {
         QN_TRY(no_template(which));
     }
@@ -232,7 +242,7 @@ qn_status qn_chat_template_create(const char *name, const char *text, size_t byt
                                   const cJSON *tokens, qn_chat_template **out) {
     qn_chat_template *t;
     QN_TRY(begin(&t));
-    qn_status status = qn_jinja_compile(name, text, bytes, &t->plain);
+    qn_status status = compile(t, name, text, bytes, false);
     if (status == QN_OK && tokens) {
         cJSON *copy = qn_setup_alloc(t->arena, sizeof *copy);
         if (copy) copy->type = cJSON_Object;
@@ -242,4 +252,15 @@ qn_status qn_chat_template_create(const char *name, const char *text, size_t byt
     if (status == QN_OK) *out = t;
     if (status != QN_OK) drop(t);
     return status;
+}
+
+qn_status qn_chat_template_identity(const qn_chat_template *t, char **out) {
+    qn_text s = {0};
+    qn_text_printf(&s, "%s%s", t->builtin ? "built-in\n" : "", t->plain_text);
+    if (t->tools_text) qn_text_printf(&s, "\ntools\n%s", t->tools_text);
+    for (const cJSON *i = t->tokens ? t->tokens->child : NULL; i; i = i->next) {
+        qn_text_printf(&s, "\n%s ", i->string);
+        qn_text_json_string(&s, i->valuestring);
+    }
+    return qn_text_take(&s, out);
 }

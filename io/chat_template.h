@@ -33,6 +33,10 @@ qn_status qn_chat_template_create(const char *name, const char *text, size_t byt
                                   const cJSON *tokens, qn_chat_template **out) QN_CHECKED;
 void qn_chat_template_free(qn_chat_template *t); /* NULL is legal */
 
+/* All that the template's text depends on besides messages and options, as a text to be hashed;
+ * *out is the caller's (qn_free). */
+qn_status qn_chat_template_identity(const qn_chat_template *t, char **out) QN_CHECKED;
+
 /* The names of the built-in templates and their texts, up to the first NULL. */
 const char *qn_chat_builtin_name(int i);
 const char *qn_chat_builtin_text(int i);

@@ -384,7 +384,7 @@ const qni_key qni_keys[] = {
      .doc = "Requests loaded ahead in the background; true is 2, false or 0 loads in the "
             "training loop. Samples do not depend on it."},
     {"data.cache_dir", QNI_PATH, .computed = "$XDG_CACHE_HOME/quern or ~/.cache/quern",
-     .doc = "Where unpacked .gz files are kept."},
+     .doc = "Where unpacked .gz files and the tokens of conversations are kept."},
     {"train", QNI_SECTION,
      .doc = "The training loop."},
     {"train.max_steps", QNI_INT, .range = "[1,1000000000000]", .unit = "steps",

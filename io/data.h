@@ -84,8 +84,9 @@ typedef struct qn_data_options {
     /* val and test come from their own paths, or from the training data by fraction, not both. */
     qn_data_division division;
     double val_fraction, test_fraction; /* 0 = none; together below 1 */
-    const char *cache_dir; /* of unpacked .gz files; NULL: $XDG_CACHE_HOME/quern, $HOME/.cache/quern
-                              or $TMPDIR/quern-cache-UID, the first that can be written */
+    /* of unpacked .gz files and of the tokens of conversations; NULL: $XDG_CACHE_HOME/quern,
+     * $HOME/.cache/quern or $TMPDIR/quern-cache-UID, the first that can be written */
+    const char *cache_dir;
 
     /* text and tokens. A path is a file, a directory (walked, without names that begin with a dot)
      * or a glob of file names. Globs in include and exclude select files of a directory: one

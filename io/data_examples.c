@@ -2,6 +2,7 @@
  * divided and packed. What looks wrong without being an error is told in the description, with its
  * line. */
 #include "io/data_encode.h"
+#include "io/data_notes.h"
 
 #include <inttypes.h>
 #include <math.h>
@@ -9,18 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { WARNED = 5 }; /* lines told of each kind of warning */
-
-typedef enum warning {
-    DUPLICATE,
-    CUT,
-    DROPPED,
-    SKIPPED,
-    EMPTY_ANSWER,
-    TURN_ORDER,
-    WARNINGS
-} warning;
-static const char *const warning_text[WARNINGS] = {
+static const char *const note_text[QNI_NOTES] = {
     "the tokens of an earlier example again",
     "cut to data.block_size tokens",
     "left out, longer than data.block_size tokens",
@@ -36,23 +26,42 @@ typedef struct reading {
     qni_samples home[QN_SPLIT_COUNT]; /* by the files' split, before division */
     qni_encoded encoded;
     qn_example_format format; /* of the present file */
-    int64_t count[WARNINGS];
-    char *lines[WARNINGS]; /* the first ones, as text */
-    uint64_t *seen;        /* hash table of examples, 0 = free */
+    qni_notes notes;          /* of the present file */
+    int64_t count[QNI_NOTES]; /* of all files */
+    char *places[QNI_NOTES];  /* the first ones, as lines */
+    uint64_t *seen;           /* hash table of examples, 0 = free */
     int64_t n_seen, room;
     int64_t largest; /* class */
     bool pairs;
 } reading;
 
-/* ---- warnings -------------------------------------------------------------------------------- */
+/* ---- notes ----------------------------------------------------------------------------------- */
 
-static qn_status warn(reading *x, warning w, const char *file, int64_t line, const char *why) {
-    if (++x->count[w] > WARNED) return QN_OK;
+/* message: of an error, which begins with the file's path; NULL = the line is all there is. */
+static qn_status note(reading *x, qni_note kind, const qni_file *f, int64_t line,
+                      const char *message) {
+    char place[256];
+    size_t path = strlen(f->path);
+    if (message && strncmp(message, f->path, path) == 0 && message[path] == ':')
+        snprintf(place, sizeof place, "%s", message + path);
+    else
+        snprintf(place, sizeof place, ":%" PRId64 "%s%s", line, message ? ": " : "",
+                 message ? message : "");
+    size_t n = strlen(place);
+    while (!qn_utf8_valid(place, n)) place[--n] = '\0'; /* cut within a character */
+    return qni_notes_add(&x->notes, kind, place);
+}
+
+/* Notes of the present file, or of a duplicate, go to those of all. */
+static qn_status tell(reading *x, qni_note kind, const qni_file *f, int64_t count,
+                      char *const *place, int64_t places) {
     qn_text t = {0};
-    if (x->lines[w]) qn_text_add(&t, x->lines[w]);
-    qn_text_printf(&t, "  %s:%" PRId64 "%s%.200s\n", file, line, why ? ": " : "", why ? why : "");
-    qn_free(x->lines[w]);
-    return qn_text_take(&t, &x->lines[w]);
+    if (x->places[kind]) qn_text_add(&t, x->places[kind]);
+    for (int64_t i = 0; i < places && x->count[kind] + i < QNI_TOLD; i++)
+        qn_text_printf(&t, "  %s%s\n", f->path, place[i]);
+    x->count[kind] += count;
+    qn_free(x->places[kind]);
+    return qn_text_take(&t, &x->places[kind]);
 }
 
 static bool insert(uint64_t *table, int64_t room, uint64_t hash) {
@@ -64,8 +73,7 @@ static bool insert(uint64_t *table, int64_t room, uint64_t hash) {
     }
 }
 
-static qn_status look_for_duplicate(reading *x, bool *duplicate) {
-    const qni_encoded *e = &x->encoded;
+static qn_status look_for_duplicate(reading *x, const int32_t *id, int64_t n, bool *duplicate) {
     if (2 * (x->n_seen + 1) > x->room) {
         int64_t room = x->room ? 2 * x->room : 1024;
         uint64_t *table = qn_alloc((size_t)room * sizeof *table, "duplicates");
@@ -77,13 +85,33 @@ static qn_status look_for_duplicate(reading *x, bool *duplicate) {
         x->seen = table;
         x->room = room;
     }
-    uint64_t hash = XXH3_64bits(e->ids.id, (size_t)e->ids.n * sizeof *e->ids.id);
+    uint64_t hash = XXH3_64bits(id, (size_t)n * sizeof *id);
     *duplicate = !insert(x->seen, x->room, hash ? hash : 1);
     x->n_seen += !*duplicate;
     return QN_OK;
 }
 
-static qn_status look_at_turns(reading *x, const qn_example *e, const char *file, int64_t line) {
+/* What the present file's notes and its samples, from number `first` on, say goes to all files'. */
+static qn_status take_notes(reading *x, const qni_file *f, int64_t first) {
+    const qni_samples *s = &x->home[f->home];
+    const qni_notes *t = &x->notes;
+    for (int k = 0; k < QNI_NOTES; k++) {
+        int64_t places = t->count[k] < QNI_TOLD ? t->count[k] : QNI_TOLD;
+        if (places > 0) QN_TRY(tell(x, (qni_note)k, f, t->count[k], t->place[k], places));
+    }
+    for (int64_t i = first; i < s->n; i++) {
+        bool duplicate;
+        char place[32], *at = place;
+        QN_TRY(
+            look_for_duplicate(x, s->id + s->first[i], s->first[i + 1] - s->first[i], &duplicate));
+        if (!duplicate) continue;
+        snprintf(place, sizeof place, ":%" PRId32, t->line[i - first]);
+        QN_TRY(tell(x, QNI_NOTE_DUPLICATE, f, 1, &at, 1));
+    }
+    return QN_OK;
+}
+
+static qn_status look_at_turns(reading *x, const qn_example *e, const qni_file *f, int64_t line) {
     const char *before = "";
     bool ordered = true, empty = false;
     for (const cJSON *m = e->messages ? e->messages->child : NULL; m; m = m->next) {
@@ -97,8 +125,8 @@ static qn_status look_at_turns(reading *x, const qn_example *e, const char *file
             empty = true;
         before = role;
     }
-    if (!ordered) QN_TRY(warn(x, TURN_ORDER, file, line, NULL));
-    return empty ? warn(x, EMPTY_ANSWER, file, line, NULL) : QN_OK;
+    if (!ordered) QN_TRY(note(x, QNI_NOTE_TURN_ORDER, f, line, NULL));
+    return empty ? note(x, QNI_NOTE_EMPTY_ANSWER, f, line, NULL) : QN_OK;
 }
 
 /* ---- labels ---------------------------------------------------------------------------------- */
@@ -196,7 +224,6 @@ static qn_status label_of(reading *x, const char *text, double *out) {
 
 static qn_status add_example(reading *x, const qni_file *f, int64_t line, const qn_example *e) {
     double label = 0;
-    bool duplicate;
     qni_encoded *c = &x->encoded;
     bool words = e->label && x->o->token_labels;
     if (e->label && !words) QN_TRY(label_of(x, e->label, &label));
@@ -204,12 +231,11 @@ static qn_status add_example(reading *x, const qni_file *f, int64_t line, const 
         return qn_fail(QN_ERR_DATA, "found a text, expected an array of words with a label each");
     QN_TRY(qni_encode_example(x->o, e, c));
     if (words) QN_TRY(label_words(x, e, c));
-    QN_TRY(look_at_turns(x, e, f->path, line));
-    if (c->dropped) return warn(x, DROPPED, f->path, line, NULL);
-    if (c->cut) QN_TRY(warn(x, CUT, f->path, line, NULL));
-    QN_TRY(look_for_duplicate(x, &duplicate));
-    if (duplicate) QN_TRY(warn(x, DUPLICATE, f->path, line, NULL));
+    QN_TRY(look_at_turns(x, e, f, line));
+    if (c->dropped) return note(x, QNI_NOTE_DROPPED, f, line, NULL);
+    if (c->cut) QN_TRY(note(x, QNI_NOTE_CUT, f, line, NULL));
     if (e->text_pair) x->pairs = true;
+    QN_TRY(qni_notes_add_line(&x->notes, line));
     return qni_samples_add(&x->home[f->home], c->ids.id, c->target, c->type, c->ids.n, label);
 }
 
@@ -237,10 +263,10 @@ static qn_record_format format_of(const qn_data_options *o, const qni_file *f) {
     return QN_RECORDS_LABELS;
 }
 
-static qn_status read_file(reading *x, const qni_file *f) {
+static qn_status read_records(reading *x, const qni_file *f) {
     qn_records *r = NULL;
     const cJSON *record;
-    int64_t line, n = 0;
+    int64_t line;
     qn_status status;
     QN_TRY_GOTO(
         qn_records_open(f->path, (const char *)f->view.bytes, f->size, format_of(x->o, f), &r));
@@ -249,17 +275,45 @@ static qn_status read_file(reading *x, const qni_file *f) {
         status = qn_records_next(r, &record, &line);
         if (status == QN_OK && !record) break;
         if (status == QN_OK) status = read_record(x, f, r, record, line);
-        n++;
+        x->notes.records++;
         bool about_data = status == QN_ERR_DATA || status == QN_ERR_FORMAT;
         if (about_data && x->o->skip_broken)
-            status = warn(x, SKIPPED, f->path, line, qn_error_message());
+            status = note(x, QNI_NOTE_SKIPPED, f, line, qn_error_message());
         if (status != QN_OK) goto done;
     }
-    QN_TRY_GOTO(qni_say(&x->head, "  %s: %s, %s, %" PRId64 " records\n", f->relative,
-                        qn_record_format_name(qn_records_format(r)),
-                        qn_example_format_name(x->format), n));
+    x->notes.format = qn_records_format(r);
+    x->notes.layout = x->format;
 done:
     qn_records_free(r);
+    return status;
+}
+
+/* A cache that cannot be written to costs time only, so it is told and no more. */
+static qn_status read_file(reading *x, const qni_file *f) {
+    qni_samples *s = &x->home[f->home];
+    qni_kept kept;
+    bool found = false;
+    int64_t first = s->n;
+    qn_status status;
+    qni_notes_free(&x->notes);
+    QN_TRY(qni_kept_find(x->o, f, &kept));
+    QN_TRY_GOTO(qni_kept_read(&kept, x->o, s, &x->notes, &found));
+    if (!found) {
+        QN_TRY_GOTO(read_records(x, f));
+        status = qni_kept_write(&kept, x->o, s, first, &x->notes);
+        if (status == QN_ERR_IO)
+            QN_TRY_GOTO(qni_say(&x->head, "  tokens are not kept: %s\n", qn_error_message()));
+        else if (status != QN_OK)
+            goto done;
+    }
+    if (kept.why) QN_TRY_GOTO(qni_say(&x->head, "  tokens are not kept: %s\n", kept.why));
+    QN_TRY_GOTO(qni_say(&x->head, "  %s: %s, %s, %" PRId64 " records%s\n", f->relative,
+                        qn_record_format_name(x->notes.format),
+                        qn_example_format_name(x->notes.layout), x->notes.records,
+                        found ? ", tokens from the cache" : ""));
+    status = take_notes(x, f, first);
+done:
+    qni_kept_free(&kept);
     return status;
 }
 
@@ -332,11 +386,11 @@ static uint64_t identity(const reading *x, const qni_samples_options *so) {
 }
 
 static qn_status describe(reading *x) {
-    for (int w = 0; w < WARNINGS; w++) {
-        if (x->count[w] == 0) continue;
-        QN_TRY(qni_say(&x->head, "warning: %" PRId64 " example%s: %s\n%s%s", x->count[w],
-                       x->count[w] == 1 ? "" : "s", warning_text[w], x->lines[w],
-                       x->count[w] > WARNED ? "  ...\n" : ""));
+    for (int k = 0; k < QNI_NOTES; k++) {
+        if (x->count[k] == 0) continue;
+        QN_TRY(qni_say(&x->head, "warning: %" PRId64 " example%s: %s\n%s%s", x->count[k],
+                       x->count[k] == 1 ? "" : "s", note_text[k], x->places[k],
+                       x->count[k] > QNI_TOLD ? "  ...\n" : ""));
     }
     return QN_OK;
 }
@@ -397,7 +451,8 @@ qn_status qni_examples_source(const qn_data_options *o, qn_source *out) {
     status = finish(&x, out);
 done:
     for (int s = 0; s < QN_SPLIT_COUNT; s++) qni_samples_free(&x.home[s]);
-    for (int w = 0; w < WARNINGS; w++) qn_free(x.lines[w]);
+    for (int k = 0; k < QNI_NOTES; k++) qn_free(x.places[k]);
+    qni_notes_free(&x.notes);
     qni_files_close(&x.files);
     qni_encoded_free(&x.encoded);
     qn_free(x.seen);

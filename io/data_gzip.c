@@ -49,8 +49,7 @@ static bool is_ours(const char *path) {
            (st.st_mode & 022) == 0;
 }
 
-/* *out is the caller's. */
-static qn_status find_directory(const char *stated, char **out) {
+qn_status qni_cache_directory(const char *stated, char **out) {
     const char *xdg = getenv("XDG_CACHE_HOME"), *home = getenv("HOME"), *tmp = getenv("TMPDIR");
     for (int i = stated ? 3 : 0; i < 4; i++) {
         char *path = NULL;
@@ -73,7 +72,7 @@ static qn_status find_directory(const char *stated, char **out) {
         qn_free(path);
     }
     return qn_fail(QN_ERR_IO,
-                   "cache of unpacked files: %s cannot be written to; name a directory "
+                   "cache of prepared data: %s cannot be written to; name a directory "
                    "that can with data.cache_dir",
                    stated ? stated : "none of $XDG_CACHE_HOME, $HOME/.cache and $TMPDIR");
 }
@@ -201,7 +200,7 @@ qn_status qni_gzip_open(const char *path, const qni_view *packed, const char *ca
     memcpy(want.magic, magic, sizeof want.magic);
     XXH128_canonicalFromHash(&want.packed, key);
 
-    QN_TRY_GOTO(find_directory(cache_dir, &dir));
+    QN_TRY_GOTO(qni_cache_directory(cache_dir, &dir));
     entry = qn_sprintf("%s/%016llx%016llx", dir, (unsigned long long)key.high64,
                        (unsigned long long)key.low64);
     if (!entry) {

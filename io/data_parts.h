@@ -29,6 +29,10 @@ void qni_file_close(qni_file *f);
 
 /* ---- data_gzip.c ----------------------------------------------------------------------------- */
 
+/* The directory of the cache, made if need be; *out is the caller's. stated: qn_data_options'
+ * cache_dir. QN_ERR_IO if none can be written to. */
+qn_status qni_cache_directory(const char *stated, char **out) QN_CHECKED;
+
 /* The content of a gzip file (one or several members), from the cache or unpacked into it. Each
  * entry ends in a trailer with size and digest; one that does not agree is made anew. *size is that
  * of the content, which comes first in the view. */

@@ -205,7 +205,7 @@ static void test_broken_records(void **state) {
     qn_assert_ok(open_text(f, text, &s));
     const char *d = qn_data_describe(&s);
     assert_non_null(strstr(d, "warning: 2 examples: left out\n"));
-    assert_non_null(strstr(d, "data.json:3: "));
+    assert_non_null(strstr(d, "data.json:3:"));
     assert_non_null(strstr(d, "warning: 1 example: the tokens of an earlier example again\n"));
     assert_non_null(strstr(d, "data.json:4\n"));
     assert_non_null(strstr(d, "train: 3 examples"));
