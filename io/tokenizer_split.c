@@ -243,8 +243,8 @@ static qn_status read_bert(qn_tokenizer *t, const cJSON *json) {
     return add_cutter(t, &(cutter){.class = qni_is_punctuation, .behavior = ISOLATED});
 }
 
-/* The reference's Whitespace runs `\w+|[^\w\s]+` on another engine than Split: joiners are in its
- * \w, superscripts are not. */
+/* The reference's Whitespace runs `\w+|[^\w\s]+` on another engine than Split: joiners are in
+ * its \w, superscripts are not. */
 #define WORDS "\\p{Alphabetic}\\p{M}\\p{Nd}\\p{Pc}\\p{Join_Control}"
 
 static qn_status read_whitespace(qn_tokenizer *t, const cJSON *json) {
