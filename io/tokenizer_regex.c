@@ -5,11 +5,13 @@
  *   \s \S    the 25 White_Space characters (PCRE2 would add U+180E)
  *   \w \W    [\p{Alphabetic}\p{M}\p{Nd}\p{Pc}] and the superscripts and fractions of Latin-1
  *   \uHHHH   \x{HHHH}
+ *   \p{Han}  characters of the script (PCRE2 would add those of its extensions)
  *   ^ $      at every line
- * A class within a class, `&&`, `{n,m}+`, back references and the escapes not listed are refused.
+ * Options other than i, a class within a class, `&&`, `{n,m}+`, back references and the escapes not listed are refused.
  */
 #include "io/tokenizer_parts.h"
 
+#include <stdio.h>
 #include <string.h>
 #define PCRE2_CODE_UNIT_WIDTH 8
 #include <pcre2.h>
@@ -36,6 +38,31 @@ static qn_status refuse(const char *pattern, const char *at, const char *what) {
                    pattern, what, (long long)(at - pattern));
 }
 
+static bool is_script(const char *name, int length) {
+    char pattern[64];
+    int error;
+    PCRE2_SIZE at;
+    snprintf(pattern, sizeof pattern, "\\p{sc:%.*s}", length, name);
+    pcre2_code *code =
+        pcre2_compile((PCRE2_SPTR)pattern, PCRE2_ZERO_TERMINATED, PCRE2_UTF, &error, &at, NULL);
+    pcre2_code_free(code);
+    return code != NULL;
+}
+
+/* \p{NAME} or \P{NAME} from its backslash on; *p stands at the brace and moves behind its end. */
+static qn_status rewrite_property(const char *pattern, const char *at, const char **p,
+                                  qn_text *out) {
+    const char *name = *p + 1, *close = strchr(name, '}');
+    if (!close || close - name > 32) return refuse(pattern, at, "an open brace");
+    const char *caret = *name == '^' ? "^" : "";
+    name += *name == '^';
+    int length = (int)(close - name);
+    qn_text_printf(out, "%.2s{%s%s%.*s}", at, caret, is_script(name, length) ? "sc:" : "", length,
+                   name);
+    *p = close + 1;
+    return QN_OK;
+}
+
 /* An escape at p ("\s"); *p moves behind it. */
 static qn_status rewrite_escape(const char *pattern, const char **p, bool class, qn_text *out) {
     const char *at = *p;
@@ -54,7 +81,8 @@ static qn_status rewrite_escape(const char *pattern, const char **p, bool class,
         *p += 4;
     } else if (c && (strchr("pPdDrntfvaex", c) ||
                      ((unsigned char)c < 0x80 && !qni_is_word((uint32_t)c)))) {
-        if (strchr("pPx", c) && **p == '{') { /* \p{L}: its braces are no repetition */
+        if (strchr("pP", c) && **p == '{') return rewrite_property(pattern, at, p, out);
+        if (c == 'x' && **p == '{') { /* its braces are no repetition */
             const char *close = strchr(*p, '}');
             if (!close) return refuse(pattern, at, "an open brace");
             *p = close + 1;
@@ -93,6 +121,9 @@ static qn_status rewrite(const char *pattern, qn_text *out) {
             QN_TRY(rewrite_escape(pattern, &p, false, out));
         else if (*p == '[')
             QN_TRY(rewrite_class(pattern, &p, out));
+        else if (p[0] == '(' && p[1] == '?' && p[2 + strspn(p + 2, "-i")] >= 'a' &&
+                 p[2 + strspn(p + 2, "-i")] <= 'z')
+            return refuse(pattern, p, "an option");
         else if (p[0] == '}' && p[1] == '+')
             return refuse(pattern, p, "}+");
         else

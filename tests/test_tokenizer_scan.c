@@ -174,8 +174,9 @@ static void spaces_and_words_are_the_references(void **state) {
 
 static void what_differs_between_engines_is_refused(void **state) {
     fixture *f = *state;
-    static const char *const refused[] = {"\\h", "a{1,3}+", "[a[b]]", "[a&&b]", "(a)\\1", "\\bx",
-                                          "[a",  "\\",      "(",      "[]a]",   "\\u12",  "\\K"};
+    static const char *const refused[] = {
+        "\\h",  "a{1,3}+", "[a[b]]", "[a&&b]", "(a)\\1", "\\bx",     "[a",    "\\",         "(",
+        "[]a]", "\\u12",   "\\K",    "(?m:a)", "(?s)a",  "(?i-m:a)", "\\p{L", "\\p{Letter}"};
     for (size_t i = 0; i < sizeof refused / sizeof *refused; i++) {
         qni_regex *r = NULL;
         if (qni_regex_compile(&f->t, refused[i], &r) != QN_ERR_FORMAT) fail_msg("%s", refused[i]);
@@ -187,6 +188,23 @@ static void what_differs_between_engines_is_refused(void **state) {
     assert_int_equal(begin, 1);
     qn_assert_ok(qni_regex_find(r, "xAB", 3, 2, &begin, &end));
     assert_int_equal(begin, 2);
+}
+
+/* U+3001 is common to many scripts, of which Han is one; U+3007 is Han. */
+static void scripts_are_without_their_extensions(void **state) {
+    fixture *f = *state;
+    const char *text = "\xE3\x80\x81\xE3\x80\x87";
+    int64_t begin, end;
+    qn_assert_ok(qni_regex_find(compile(f, "[\\p{Han}]"), text, 6, 0, &begin, &end));
+    assert_int_equal(begin, 3);
+    qn_assert_ok(qni_regex_find(compile(f, "\\P{Han}"), text, 6, 0, &begin, &end));
+    assert_int_equal(begin, 0);
+    qn_assert_ok(qni_regex_find(compile(f, "\\p{^Han}+"), text, 6, 0, &begin, &end));
+    assert_int_equal(end, 3);
+    const qni_regex *categories = compile(f, "(?i:x)|\\p{Lu}\\p{Ll}|\\p{N}{1,2}");
+    qn_assert_ok(qni_regex_find(categories, "1aA12", 5, 1, &begin, &end));
+    assert_int_equal(begin, 3);
+    assert_int_equal(end, 5);
 }
 
 /* More than the stack that JIT code has. */
@@ -210,6 +228,8 @@ int main(void) {
         cmocka_unit_test_setup_teardown(every_code_point_is_cut_the_same, open_fixture,
                                         close_fixture),
         cmocka_unit_test_setup_teardown(spaces_and_words_are_the_references, open_fixture,
+                                        close_fixture),
+        cmocka_unit_test_setup_teardown(scripts_are_without_their_extensions, open_fixture,
                                         close_fixture),
         cmocka_unit_test_setup_teardown(long_matches_are_found, open_fixture, close_fixture),
         cmocka_unit_test_setup_teardown(what_differs_between_engines_is_refused, open_fixture,
