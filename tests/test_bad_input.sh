@@ -205,7 +205,7 @@ check fails 2 '--input' predict "$scratch/good"
 check fails 3 '' predict "$scratch/good" --input "$scratch/good.labels" --out "$scratch/p.csv"
 check fails 2 'ending in' predict "$scratch/good" --input "$scratch/good.images" --out p.txt
 check fails 3 'item 4' predict "$scratch/good" --input "$scratch/nan.images" --out "$scratch/p.csv"
-check fails 1 'vocabulary' generate "$scratch/good"
+check fails 1 'tokenizer' generate "$scratch/good"
 check fails 3 'no test split' eval "$scratch/good" --split test
 check fails 3 '' inspect "$scratch/full"
 check fails 2 '' inspect "$scratch/absent"
