@@ -7,7 +7,8 @@
  *   \uHHHH   \x{HHHH}
  *   \p{Han}  characters of the script (PCRE2 would add those of its extensions)
  *   ^ $      at every line
- * Options other than i, a class within a class, `&&`, `{n,m}+`, back references and the escapes not listed are refused.
+ * Options other than i, a class within a class, `&&`, `{n,m}+`, back references and the escapes not
+ * listed are refused.
  */
 #include "io/tokenizer_parts.h"
 
