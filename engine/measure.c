@@ -74,6 +74,7 @@ typedef struct bench {
     char *memory;
     size_t bytes, set_bytes; /* all; of one set's operands */
     void *stream, *recording, *event[2];
+    qni_bench_library library; /* not empty: what runs instead */
 } bench;
 
 static size_t aligned(size_t bytes) { return (bytes + 255) & ~(size_t)255; }
@@ -172,7 +173,8 @@ static qn_status run_calls(const bench *b, int calls, void *stream) {
     for (int i = 0; i < calls; i++) {
         qn_call *c = &b->set[i % b->n_sets].call;
         c->stream = stream;
-        QN_TRY(b->body.run(c));
+        QN_TRY(b->library.library ? qni_bench_library_run(&b->library, i % b->n_sets, stream)
+                                  : b->body.run(c));
     }
     return QN_OK;
 }
@@ -180,7 +182,9 @@ static qn_status run_calls(const bench *b, int calls, void *stream) {
 /* All calls of a repetition as one recording, where the device has them. */
 static qn_status record(bench *b, int calls) {
     qn_error error;
-    QN_TRY(b->row->stream_create(&b->stream));
+    if (!b->stream) QN_TRY(b->row->stream_create(&b->stream));
+    if (b->recording) b->row->record_free(b->recording);
+    b->recording = NULL;
     QN_TRY(b->row->record_begin(b->stream));
     qn_error_get(run_calls(b, calls, b->stream), &error);
     qn_status s = b->row->record_end(b->stream, &b->recording);
@@ -232,7 +236,19 @@ static qn_status first_run(bench *b, qn_measurement *out) {
     return s;
 }
 
+/* The same operands and repeats in cuBLASLt, behind everything that is measured of ours. */
+static qn_status time_library(bench *b, qn_measurement *out) {
+    qn_measurement theirs = {0};
+    if (!b->o->library || b->o->device != QN_CUDA) return QN_OK;
+    qn_status s = qni_bench_library_make(b->o->library, b->set, b->n_sets, &b->library);
+    if (s == QN_ERR_UNSUPPORTED) return QN_OK;
+    if (s == QN_OK) s = take_times(b, &theirs);
+    if (s == QN_OK) out->library = theirs.median;
+    return s;
+}
+
 static void release(bench *b) {
+    qni_bench_library_free(&b->library);
     for (int i = 0; i < b->prepared; i++) {
         if (b->body.release) b->body.release(&b->set[i].call);
     }
@@ -247,7 +263,7 @@ static void release(bench *b) {
 
 qn_status qn_measure(const qn_measure_case *c, const qn_measure_options *o, qn_measurement *out) {
     bench b = {.o = o, .row = qn_device_get(o->device)};
-    *out = (qn_measurement){.error = NAN};
+    *out = (qn_measurement){.error = NAN, .library = NAN};
     qn_status status = QN_OK;
     QN_TRY_GOTO(reserve(&b, c, &out->cost));
     QN_TRY_GOTO(fill_all(&b, c));
@@ -257,6 +273,7 @@ qn_status qn_measure(const qn_measure_case *c, const qn_measure_options *o, qn_m
     for (int i = 0; i < 2; i++) QN_TRY_GOTO(b.row->event_create(&b.event[i]));
     QN_TRY_GOTO(first_run(&b, out));
     QN_TRY_GOTO(take_times(&b, out));
+    QN_TRY_GOTO(time_library(&b, out));
 done:
     release(&b);
     return status == QN_OK ? status : qn_fail_prefix(status, "%s %s", c->op->name, c->shape);

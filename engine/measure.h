@@ -12,6 +12,7 @@
 #define QN_MEASURE_H
 
 #include "engine/ops.h"
+#include "kernels/cublaslt.h"
 
 typedef enum qn_measure_scale {
     QN_MEASURE_TINY, /* milliseconds on an emulated device */
@@ -53,6 +54,9 @@ typedef struct qn_measure_case {
         qn_cast_attrs cast;
         qn_scale_attrs scale;
         qn_update_attrs update;
+        qn_unary_attrs unary;
+        qn_fill_attrs fill;
+        qn_concat_attrs concat;
     } attrs;
     uint32_t want_out;   /* optional outputs to ask for */
     uint32_t f32_out;    /* outputs kept in f32: parameter gradients */
@@ -72,6 +76,7 @@ typedef struct qn_measure_options {
     double seconds;         /* time after which fewer repeats will do, at least 3 */
     int64_t rotation_bytes; /* operands are spread over at least so much memory, in up to 64 sets */
     double check_flops;     /* calls of up to so many are checked against REF in f64; 0 = none */
+    const qn_cublaslt *library; /* products are timed there too, on CUDA; NULL = none */
 } qn_measure_options;
 
 /* What fits the device: 20 repeats, 2 s; rotation beyond its last cache. */
@@ -81,7 +86,9 @@ typedef struct qn_measurement {
     double median, fastest; /* seconds of one call */
     int repeats, calls;     /* calls in a repetition */
     qn_cost cost;
-    double error; /* |got - f64| / |f64| in the 2-norm, the worst output's; NAN = not checked */
+    double error;   /* |got - f64| / |f64| in the 2-norm, the worst output's; NAN = not checked */
+    double library; /* seconds of the call's product in cuBLASLt; NAN = not timed there. Bias
+                       gradients are no part of it: theirs is the product alone. */
 } qn_measurement;
 
 /* Times one case. Errors: QN_ERR_UNSUPPORTED where the device has no body, QN_ERR_OOM, and what

@@ -28,4 +28,20 @@ void qni_bench_saved_free(qni_bench_saved *s);
 qn_status qni_bench_error(qn_device d, const qni_bench_call *b, const qni_bench_saved *before,
                           double *out) QN_CHECKED;
 
+/* The products of some calls, in cuBLASLt. */
+typedef struct qni_bench_library {
+    const qn_cublaslt *library; /* NULL = empty */
+    int n;
+    qn_product *product;
+    qn_cublaslt_product *prepared;
+    void *workspace;
+} qni_bench_library;
+
+/* QN_ERR_UNSUPPORTED: these calls are no products, or none that the library takes. *out may be
+ * freed either way. */
+qn_status qni_bench_library_make(const qn_cublaslt *library, qni_bench_call *calls, int n,
+                                 qni_bench_library *out) QN_CHECKED;
+qn_status qni_bench_library_run(const qni_bench_library *l, int i, void *stream) QN_CHECKED;
+void qni_bench_library_free(qni_bench_library *l);
+
 #endif

@@ -92,35 +92,38 @@ int qn_measure_json(const qn_measure_case *c, const qn_measurement *m,
                     const qn_measure_limits *limits, const char *device, char *text, size_t size) {
     bool flops;
     double fraction = qn_measure_fraction(c, m, limits, &flops);
-    char error[32] = "null";
+    char error[32] = "null", library[32] = "null";
     if (isfinite(m->error)) snprintf(error, sizeof error, "%.3g", m->error);
+    if (isfinite(m->library)) snprintf(library, sizeof library, "%.3f", m->library * 1e6);
     return snprintf(text, size,
                     "{\"kernel\":\"%s\",\"shape\":\"%s\",\"dtype\":\"%s\",\"median_us\":%.3f,"
                     "\"min_us\":%.3f,\"repeats\":%d,\"calls\":%d,\"tflops\":%.4g,\"gbps\":%.4g,"
-                    "\"bound\":\"%s\",\"fraction\":%.4f,\"error\":%s,\"device\":\"%s\"}",
+                    "\"bound\":\"%s\",\"fraction\":%.4f,\"error\":%s,\"cublaslt_us\":%s,"
+                    "\"device\":\"%s\"}",
                     c->op->name, c->shape, qn_dtype_name(c->dtype), m->median * 1e6,
                     m->fastest * 1e6, m->repeats, m->calls, m->cost.flops / m->median * 1e-12,
                     m->cost.bytes / m->median * 1e-9, flops ? "flops" : "bytes", fraction, error,
-                    device);
+                    library, device);
 }
 
 int qn_measure_header(char *text, size_t size) {
-    return snprintf(text, size, "%-21s %-28s %-5s %11s %11s %18s %8s %9s", "kernel", "shape",
-                    "dtype", "median us", "min us", "rate", "of limit", "error");
+    return snprintf(text, size, "%-21s %-28s %-5s %11s %11s %18s %8s %10s %9s", "kernel", "shape",
+                    "dtype", "median us", "min us", "rate", "of limit", "x cuBLASLt", "error");
 }
 
 int qn_measure_row(const qn_measure_case *c, const qn_measurement *m,
                    const qn_measure_limits *limits, char *text, size_t size) {
     bool flops;
     double fraction = qn_measure_fraction(c, m, limits, &flops);
-    char error[32] = "-", rate[48];
+    char error[32] = "-", library[32] = "-", rate[48];
     double per_second = (flops ? m->cost.flops : m->cost.bytes) / m->median;
     if (!isnan(m->error)) snprintf(error, sizeof error, "%.2g", m->error);
+    if (m->library > 0.0) snprintf(library, sizeof library, "%.2f", m->library / m->median);
     snprintf(rate, sizeof rate, "%.1f %s", per_second * (flops && per_second > 1e12 ? 1e-12 : 1e-9),
              !flops              ? "GB/s"
              : per_second > 1e12 ? "TFLOP/s"
                                  : "GFLOP/s");
-    return snprintf(text, size, "%-21s %-28s %-5s %11.2f %11.2f %18s %7.1f%% %9s", c->op->name,
+    return snprintf(text, size, "%-21s %-28s %-5s %11.2f %11.2f %18s %7.1f%% %10s %9s", c->op->name,
                     c->shape, qn_dtype_name(c->dtype), m->median * 1e6, m->fastest * 1e6, rate,
-                    100.0 * fraction, error);
+                    100.0 * fraction, library, error);
 }

@@ -385,8 +385,13 @@ static qn_status update_cpu(const qn_call *c) {
     return QN_OK;
 }
 
-static void adamw_cost(const qn_call *c, qn_cost *cost) { qni_cost(c, cost, 14.0); }
-static void sgd_cost(const qn_call *c, qn_cost *cost) { qni_cost(c, cost, 6.0); }
+/* Beside a master the weights are written, not read. */
+static void update_cost(const qn_call *c, qn_cost *cost, double flops) {
+    qni_cost(c, cost, flops);
+    if (c->in[1]) cost->bytes -= (double)qn_tensor_bytes(c->in[0]);
+}
+static void adamw_cost(const qn_call *c, qn_cost *cost) { update_cost(c, cost, 14.0); }
+static void sgd_cost(const qn_call *c, qn_cost *cost) { update_cost(c, cost, 6.0); }
 
 const qn_op qn_op_adamw = {
     .name = "adamw",

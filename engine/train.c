@@ -144,7 +144,9 @@ static qn_status restore_best(const qn_trainer *t) {
 
 static qn_status one_step(qn_trainer *t, qni_window *w, refusals *f, bool *rolled_back) {
     qn_step_report r;
+    int under_way = qn_session_under_way(t->session);
     QN_TRY(submit_steps(t));
+    w->submitted += qn_session_under_way(t->session) - under_way;
     QN_TRY(qn_session_collect(t->session, &r));
     if (r.applied) {
         if (t->progress.step > f->last) f->in_row = 0;

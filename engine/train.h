@@ -254,6 +254,11 @@ qn_status qn_session_evaluate(qn_session *s, qn_split split, int64_t batches,
 qn_status qn_session_snapshot_best(qn_session *s) QN_CHECKED;
 qn_status qn_session_restore_best(qn_session *s) QN_CHECKED;
 double qn_session_flops_per_step(const qn_session *s);
+/* On CUDA, for each kind of matrix product in the session's programs, once: its sizes, every kernel
+ * with the time the model gives it or the reason against it, and which is taken. Other devices have
+ * nothing to tell. */
+typedef void qn_trace_taker(void *ctx, const char *text);
+qn_status qn_session_trace(const qn_session *s, qn_trace_taker *take, void *ctx) QN_CHECKED;
 
 /* ---- train.c: the loop ----------------------------------------------------------------------- */
 

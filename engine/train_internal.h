@@ -7,6 +7,7 @@
 typedef struct qni_window { /* what the perf/ figures of the next log line are measured over */
     double start, waited;
     int64_t steps, tokens;
+    int64_t submitted; /* steps that began in it: without one it tells no speed */
 } qni_window;
 
 qn_record qni_record_new(const qn_trainer *t); /* of the present step */

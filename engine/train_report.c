@@ -33,7 +33,7 @@ void qni_report_step(const qn_trainer *t, const qn_step_report *step, qni_window
     qn_record_add(&r, "train/grad_norm", step->grad_norm);
     bool tokens = t->session->objective->perplexity; /* otherwise a target is a sample */
     qn_record_add(&r, tokens ? "train/tokens" : "train/samples", (double)t->progress.tokens);
-    if (seconds > 0) {
+    if (seconds > 0 && w->submitted > 0) {
         qn_record_add(&r, tokens ? "perf/tokens_per_second" : "perf/samples_per_second",
                       (double)w->tokens / seconds);
         qn_record_add(&r, "perf/step_ms", 1e3 * seconds / (double)w->steps);

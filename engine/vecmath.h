@@ -200,7 +200,7 @@ QN_INLINE float qn_act_grad_f32(qn_activation kind, float x) {
 /* The definitions, for REF bodies. */
 static inline double qn_act_f64(qn_activation kind, double x) {
     switch (kind) {
-    case QN_ACT_GELU: return 0.5 * x * (1.0 + erf(x * QNI_SQRT_HALF));
+    case QN_ACT_GELU: return 0.5 * x * erfc(-x * QNI_SQRT_HALF);
     case QN_ACT_GELU_TANH: return x / (1.0 + exp(-x * (QNI_GELU_1 + QNI_GELU_3 * x * x)));
     case QN_ACT_RELU: return x < 0.0 ? 0.0 : x;
     case QN_ACT_SILU: return x / (1.0 + exp(-x));
@@ -214,7 +214,7 @@ static inline double qn_act_grad_f64(qn_activation kind, double x) {
     double s;
     switch (kind) {
     case QN_ACT_GELU:
-        s = 0.5 + 0.5 * erf(x * QNI_SQRT_HALF);
+        s = 0.5 * erfc(-x * QNI_SQRT_HALF);
         return s + x * QNI_SQRT_1_2PI * exp(-0.5 * x * x);
     case QN_ACT_GELU_TANH:
         s = 1.0 / (1.0 + exp(-x * (QNI_GELU_1 + QNI_GELU_3 * x * x)));

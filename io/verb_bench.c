@@ -4,6 +4,16 @@
 
 #include <stdio.h>
 
+/* What is compared with on CUDA; that it is missing is told. */
+static void open_library(qn_measure_options *o, qn_cublaslt *l) {
+    if (o->device != QN_CUDA) return;
+    if (qn_cublaslt_open(l) == QN_OK) {
+        o->library = l;
+    } else {
+        fprintf(stderr, "not compared with a library: %s\n", qn_error_message());
+    }
+}
+
 typedef struct printer {
     const qn_measure_limits *limits;
     char device[160];
@@ -67,6 +77,10 @@ qn_status qn_verb_bench(const qn_cli *cli) {
         o.rotation_bytes = 0;
         o.check_flops = 1e9;
     }
-    QN_TRY(qn_measure_all(&o, scale, cli->arg, cli->n_args, &limits, print_case, &p));
+    qn_cublaslt library = {0};
+    open_library(&o, &library);
+    qn_status s = qn_measure_all(&o, scale, cli->arg, cli->n_args, &limits, print_case, &p);
+    qn_cublaslt_close(&library);
+    if (s != QN_OK) return s;
     return p.failed ? qn_fail(QN_ERR_INTERNAL, "bench: %d cases failed", p.failed) : QN_OK;
 }

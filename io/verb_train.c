@@ -14,6 +14,7 @@
 #include <inttypes.h>
 #include <signal.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -258,6 +259,11 @@ static qn_status save_at_end(training *t) {
     return status;
 }
 
+static void print_trace(void *ctx, const char *text) {
+    (void)ctx;
+    fputs(text, stderr);
+}
+
 static qn_status prepare(training *t) {
     QN_TRY(qn_cli_config(t->cli, t->cli->arg[0], &t->config));
     QN_TRY(qn_build_data(&t->build, t->config));
@@ -271,6 +277,9 @@ static qn_status prepare(training *t) {
         if (*warning) fprintf(stderr, "quern: warning: %s\n", warning);
     }
     QN_TRY(qn_build_adapter_weights(&t->build));
+    const char *trace = getenv("QUERN_TRACE");
+    if (trace && strcmp(trace, "1") == 0)
+        QN_TRY(qn_session_trace(t->build.session, print_trace, NULL));
     QN_TRY(open_directory(t)); /* last of what can be refused: nothing is left behind */
     qn_build_trainer(&t->build, &t->trainer);
     qn_saver_options saver = {.run_dir = t->path,

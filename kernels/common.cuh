@@ -45,6 +45,25 @@ QN_DEV double load_real(const void *p, bool is_f64) {
     return is_f64 ? *(const double *)p : (double)*(const float *)p;
 }
 
+/* Stores of a stated width: from vector types the compiler makes single stores where the branch
+ * beside them stores the same values one by one. */
+QN_DEV void store_global_16(void *to, uint32_t x, uint32_t y, uint32_t z, uint32_t w) {
+    asm volatile("st.global.v4.b32 [%0], {%1,%2,%3,%4};" ::"l"(__cvta_generic_to_global(to)),
+                 "r"(x), "r"(y), "r"(z), "r"(w)
+                 : "memory");
+}
+QN_DEV void store_global_8(void *to, uint32_t x, uint32_t y) {
+    asm volatile("st.global.v2.b32 [%0], {%1,%2};" ::"l"(__cvta_generic_to_global(to)), "r"(x),
+                 "r"(y)
+                 : "memory");
+}
+
+/* Elements 32 bits at a time, for such stores. */
+QN_DEV uint32_t word_of(const float *x) { return __float_as_uint(*x); }
+QN_DEV uint32_t word_of(const bf16 *x) {
+    return __bfloat16_as_ushort(x[0]) | (uint32_t)__bfloat16_as_ushort(x[1]) << 16;
+}
+
 /* V consecutive elements in one access of V * sizeof(T) bytes (two of 16 where that is 32). */
 template <typename T, int V> QN_DEV void load_run(float (&x)[V], const T *p) {
     struct __align__(V * sizeof(T) < 16 ? V * sizeof(T) : 16) run {
@@ -55,13 +74,23 @@ template <typename T, int V> QN_DEV void load_run(float (&x)[V], const T *p) {
     for (int e = 0; e < V; e++) x[e] = to_f32(r.v[e]);
 }
 template <typename T, int V> QN_DEV void store_run(T *p, const float (&x)[V]) {
-    struct __align__(V * sizeof(T) < 16 ? V * sizeof(T) : 16) run {
-        T v[V];
-    }
-    r;
+    constexpr int PER_WORD = 4 / sizeof(T), WORDS = V / PER_WORD;
+    T v[V];
+    uint32_t w[WORDS > 0 ? WORDS : 1];
 #pragma unroll
-    for (int e = 0; e < V; e++) r.v[e] = from_f32<T>(x[e]);
-    *(run *)p = r;
+    for (int e = 0; e < V; e++) v[e] = from_f32<T>(x[e]);
+#pragma unroll
+    for (int k = 0; k < WORDS; k++) w[k] = word_of(v + k * PER_WORD);
+    if constexpr (V == 1) {
+        *p = v[0];
+    } else if constexpr (WORDS == 2) {
+        store_global_8(p, w[0], w[1]);
+    } else {
+        static_assert(WORDS % 4 == 0, "8, 16 or 32 bytes");
+#pragma unroll
+        for (int k = 0; k < WORDS; k += 4)
+            store_global_16((uint32_t *)p + k, w[k], w[k + 1], w[k + 2], w[k + 3]);
+    }
 }
 
 static inline __host__ __device__ bool is_aligned16(const void *p) {

@@ -220,6 +220,11 @@ QN_DEV void put_row(const scatter_args &a, uint32_t id, int64_t j, const double 
     }
 }
 
+/* Where column j + e of a part lies: the threads of a warp side by side for each e. */
+template <int V> QN_DEV int64_t part_column(const scatter_args &a, int64_t j, int e) {
+    return e * (a.width / V) + j / V;
+}
+
 /* A block: one window of the sorted pairs. */
 template <typename T, int V>
 __global__ void __launch_bounds__(LOOKUP_THREADS) k_embedding_bwd(scatter_args a) {
@@ -229,22 +234,24 @@ __global__ void __launch_bounds__(LOOKUP_THREADS) k_embedding_bwd(scatter_args a
     for (int64_t j = ((int64_t)threadIdx.x) * V; j < a.width; j += columns) {
         double sum[V] = {};
         int64_t begin = first;
+        pair next = a.sorted[first];
         for (int64_t k = first; k < end; k++) {
             float x[V];
-            const pair p = a.sorted[k];
+            const pair p = next;
+            if (k + 1 < end) next = a.sorted[k + 1];
             if (p.id < a.classes) {
                 load_run<T, V>(x, (const T *)a.dy + (int64_t)p.row * a.dy_stride + j);
 #pragma unroll
                 for (int e = 0; e < V; e++) sum[e] += (double)x[e];
             }
-            if (k + 1 < end && a.sorted[k + 1].id == p.id) continue;
+            if (k + 1 < end && next.id == p.id) continue;
             bool from_before = begin == first && first > 0 && a.sorted[first - 1].id == p.id;
             bool goes_on = k + 1 == end && end < a.n && a.sorted[end].id == p.id;
             if (from_before || goes_on) {
                 int which = from_before ? 0 : 1;
-                double *p = a.part + (window * 2 + which) * a.width + j;
+                double *to = a.part + (window * 2 + which) * a.width;
 #pragma unroll
-                for (int e = 0; e < V; e++) p[e] = sum[e];
+                for (int e = 0; e < V; e++) to[part_column<V>(a, j, e)] = sum[e];
             } else if (p.id < a.classes) {
                 put_row<V>(a, p.id, j, sum);
             }
@@ -266,13 +273,13 @@ __global__ void __launch_bounds__(LOOKUP_THREADS) k_embedding_parts(scatter_args
     if (!begins) return;
     for (int64_t j = (int64_t)threadIdx.x * V; j < a.width; j += LOOKUP_THREADS * V) {
         double sum[V];
-        const double *first_part = a.part + (window * 2 + 1) * a.width + j;
+        const double *first_part = a.part + (window * 2 + 1) * a.width;
 #pragma unroll
-        for (int e = 0; e < V; e++) sum[e] = first_part[e];
+        for (int e = 0; e < V; e++) sum[e] = first_part[part_column<V>(a, j, e)];
         for (int64_t w = window + 1; w * WINDOW < a.n && a.sorted[w * WINDOW].id == id; w++) {
-            const double *part = a.part + w * 2 * a.width + j;
+            const double *part = a.part + w * 2 * a.width;
 #pragma unroll
-            for (int e = 0; e < V; e++) sum[e] += part[e];
+            for (int e = 0; e < V; e++) sum[e] += part[part_column<V>(a, j, e)];
         }
         put_row<V>(a, id, j, sum);
     }

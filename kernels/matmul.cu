@@ -56,23 +56,28 @@ static qn_status plan_linear(const qn_call *c, qn_product *p) {
     return QN_OK;
 }
 
-static qn_status run_linear(const qn_call *c) {
-    qn_product p;
+static qn_status make_linear(const qn_call *c, qn_product *p) {
     matrix m;
-    QN_TRY(plan_linear(c, &p));
+    QN_TRY(plan_linear(c, p));
     QN_TRY(rows_of(c, "y", c->out[Y], &m));
-    p.c = c->out[Y]->data, p.ldc = m.ld, p.c_dtype = c->out[Y]->dtype;
-    p.scratch = c->scratch;
-    p.activation = ((const qn_linear_attrs *)c->attrs)->activation;
-    if (c->in[BIAS]) p.bias = c->in[BIAS]->data, p.bias_step = c->in[BIAS]->stride[0];
+    p->c = c->out[Y]->data, p->ldc = m.ld, p->c_dtype = c->out[Y]->dtype;
+    p->scratch = c->scratch;
+    p->activation = ((const qn_linear_attrs *)c->attrs)->activation;
+    if (c->in[BIAS]) p->bias = c->in[BIAS]->data, p->bias_step = c->in[BIAS]->stride[0];
     if (c->in[RESIDUAL]) {
         QN_TRY(rows_of(c, "residual", c->in[RESIDUAL], &m));
-        p.residual = c->in[RESIDUAL]->data, p.ldr = m.ld;
+        p->residual = c->in[RESIDUAL]->data, p->ldr = m.ld;
     }
     if (c->out[PRE]) {
         QN_TRY(rows_of(c, "pre", c->out[PRE], &m));
-        p.pre = c->out[PRE]->data, p.ldp = m.ld;
+        p->pre = c->out[PRE]->data, p->ldp = m.ld;
     }
+    return QN_OK;
+}
+
+static qn_status run_linear(const qn_call *c) {
+    qn_product p;
+    QN_TRY(make_linear(c, &p));
     return qn_cuda_product(&p, c->stream);
 }
 
@@ -97,14 +102,19 @@ static qn_status plan_input(const qn_call *c, qn_product *p) {
     return QN_OK;
 }
 
+static qn_status make_input(const qn_call *c, qn_product *p) {
+    matrix dx;
+    QN_TRY(plan_input(c, p));
+    QN_TRY(rows_of(c, "dx", c->out[0], &dx));
+    p->c = c->out[0]->data, p->ldc = dx.ld, p->c_dtype = c->out[0]->dtype;
+    p->accumulate = adds(c, 0);
+    p->scratch = c->scratch;
+    return QN_OK;
+}
+
 static qn_status run_input(const qn_call *c) {
     qn_product p;
-    matrix dx;
-    QN_TRY(plan_input(c, &p));
-    QN_TRY(rows_of(c, "dx", c->out[0], &dx));
-    p.c = c->out[0]->data, p.ldc = dx.ld, p.c_dtype = c->out[0]->dtype;
-    p.accumulate = adds(c, 0);
-    p.scratch = c->scratch;
+    QN_TRY(make_input(c, &p));
     return qn_cuda_product(&p, c->stream);
 }
 
@@ -134,18 +144,23 @@ static qn_status plan_weight(const qn_call *c, qn_product *p, qn_column_sums *s)
     return QN_OK;
 }
 
+/* The product where dw is wanted, the sums where db is. */
+static qn_status make_weight(const qn_call *c, qn_product *p, qn_column_sums *s) {
+    matrix dw;
+    QN_TRY(plan_weight(c, p, s));
+    if (!c->out[DW]) return QN_OK;
+    QN_TRY(rows_of(c, "dw", c->out[DW], &dw));
+    p->c = c->out[DW]->data, p->ldc = dw.ld, p->c_dtype = c->out[DW]->dtype;
+    p->accumulate = adds(c, DW);
+    p->scratch = c->scratch;
+    return QN_OK;
+}
+
 static qn_status run_weight(const qn_call *c) {
     qn_product p;
     qn_column_sums s;
-    QN_TRY(plan_weight(c, &p, &s));
-    if (c->out[DW]) {
-        matrix dw;
-        QN_TRY(rows_of(c, "dw", c->out[DW], &dw));
-        p.c = c->out[DW]->data, p.ldc = dw.ld, p.c_dtype = c->out[DW]->dtype;
-        p.accumulate = adds(c, DW);
-        p.scratch = c->scratch;
-        QN_TRY(qn_cuda_product(&p, c->stream));
-    }
+    QN_TRY(make_weight(c, &p, &s));
+    if (c->out[DW]) QN_TRY(qn_cuda_product(&p, c->stream));
     if (!c->out[DB]) return QN_OK;
     s.sums = c->out[DB]->data, s.sums_dtype = c->out[DB]->dtype;
     s.accumulate = adds(c, DB);
@@ -215,17 +230,34 @@ static qn_status plan_matmul(const qn_call *c, const qn_tensor *y, qn_product *p
     return QN_OK;
 }
 
+static qn_status make_matmul(const qn_call *c, qn_product *p) {
+    QN_TRY(plan_matmul(c, c->out[0], p));
+    p->accumulate = adds(c, 0);
+    p->scratch = c->scratch;
+    return QN_OK;
+}
+
 static qn_status run_matmul(const qn_call *c) {
     qn_product p;
-    QN_TRY(plan_matmul(c, c->out[0], &p));
-    p.accumulate = adds(c, 0);
-    p.scratch = c->scratch;
+    QN_TRY(make_matmul(c, &p));
     return qn_cuda_product(&p, c->stream);
 }
 
 static size_t scratch_matmul(const qn_call *c) {
     qn_product p;
     return plan_matmul(c, c->out[0], &p) == QN_OK ? qn_product_scratch(&p) : 0;
+}
+
+/* ---- a call's product ------------------------------------------------------------------------ */
+
+qn_status qn_cuda_product_of(const qn_call *c, qn_product *p) {
+    const qn_cuda_body *body = qn_cuda_find(c->op->name);
+    qn_column_sums s;
+    if (body && body->run == run_linear) return make_linear(c, p);
+    if (body && body->run == run_input) return make_input(c, p);
+    if (body && body->run == run_matmul) return make_matmul(c, p);
+    if (body && body->run == run_weight && c->out[DW]) return make_weight(c, p, &s);
+    return qn_fail(QN_ERR_UNSUPPORTED, "%s: no product of its own", c->op->name);
 }
 
 /* ---- bodies ---------------------------------------------------------------------------------- */

@@ -56,6 +56,10 @@ size_t qn_product_scratch(const qn_product *p);
 /* Enqueues the product. Errors: dtype, or what the driver says of a launch. */
 qn_status qn_cuda_product(const qn_product *p, void *stream) QN_CHECKED;
 
+/* The product that a call of linear, its gradients or matmul consists of, but for the column sums
+ * of a bias gradient. QN_ERR_UNSUPPORTED: of another op. */
+qn_status qn_cuda_product_of(const qn_call *c, qn_product *p) QN_CHECKED;
+
 /* sums[j] = (or +=) the sum over rows of x (rows x cols, rows `ld` apart): bias gradients. f32
  * partial sums over fixed stretches of rows, added in order. Reads x once. */
 typedef struct qn_column_sums {

@@ -66,8 +66,7 @@ QN_DEV int64_t item_offset(const qn_product &p, const int64_t *step, int64_t ite
 
 /* ---- epilogue: four columns of a row --------------------------------------------------------- */
 
-/* One access of four elements. The stores name their instruction: from vector types the compiler
- * makes single stores where the branch beside them stores the same values one by one. */
+/* One access of four elements. */
 QN_DEV void load_whole(float (&x)[4], const float *p) {
     const float4 v = *(const float4 *)p;
     x[0] = v.x, x[1] = v.y, x[2] = v.z, x[3] = v.w;
@@ -76,18 +75,6 @@ QN_DEV void load_whole(float (&x)[4], const bf16 *p) {
     const uint2 v = *(const uint2 *)p; /* bf16 is the upper half of an f32 */
     x[0] = __uint_as_float(v.x << 16), x[1] = __uint_as_float(v.x & 0xFFFF0000u);
     x[2] = __uint_as_float(v.y << 16), x[3] = __uint_as_float(v.y & 0xFFFF0000u);
-}
-QN_DEV void store_whole(float *p, const float (&x)[4]) {
-    store_global_16(p, x[0], x[1], x[2], x[3]);
-}
-QN_DEV void store_whole(bf16 *p, const float (&x)[4]) {
-    union {
-        __nv_bfloat162 pair[2];
-        uint32_t word[2];
-    } v;
-    v.pair[0] = __floats2bfloat162_rn(x[0], x[1]);
-    v.pair[1] = __floats2bfloat162_rn(x[2], x[3]);
-    store_global_8(p, v.word[0], v.word[1]);
 }
 
 template <typename T>
@@ -102,7 +89,7 @@ QN_DEV void load_four(float (&x)[4], const T *p, int64_t step, bool wide, int co
 
 template <typename T> QN_DEV void store_four(T *p, const float (&x)[4], bool wide, int count) {
     if (wide) {
-        store_whole(p, x);
+        store_run<T, 4>(p, x);
     } else {
 #pragma unroll
         for (int e = 0; e < 4; e++) {

@@ -7,8 +7,8 @@
  *
  * Backward: the same frame reads dy, h (and dh) once and writes dx. A block goes through a chunk of
  * rows and keeps the sums for dw and db of its columns in registers; the chunks' partial sums (f32,
- * at most 264 chunks, so less than 5 % of the traffic from 4096 rows on) go to scratch and a second
- * kernel adds them in order. Rows too long to hold read dy and h a second time for dw and db.
+ * at most 264 chunks, so less than 5 % of the traffic from 14,000 rows on) go to scratch and a
+ * second kernel adds them in order. Rows too long to hold read dy and h once more for dw and db.
  *
  * Deterministic: chunks depend on the number of rows alone. RMS is the case mean = 0 without b.
  */
@@ -158,35 +158,32 @@ QN_DEV void norm_grad_store(const norm_args &a, const int64_t (&at)[4], int64_t 
     store_run<T, V>(p, out);
 }
 
-/* Adds the warps' sums of their columns (LANES = 32) in order and leaves the chunk's partial
- * row. */
+/* Leaves the chunk's partial row: the sums of each column that the block's rows have, in order.
+ * They go through shared memory, so that neighbouring threads write neighbouring columns; the pitch
+ * keeps them out of each other's banks. */
+template <int V> struct column_buffer {
+    enum { PITCH = QN_ROW_THREADS + QN_WARP / V };
+    float at[V * PITCH];
+};
+
 template <int V, int LANES>
 QN_DEV void norm_partial_out(const norm_args &a, float (&sums)[QN_ROW_HOLD][V], int which,
-                             float *buffer) {
-    enum { WARPS = QN_ROW_THREADS / QN_WARP };
-    const int lane = threadIdx.x % LANES;
+                             column_buffer<V> &buffer) {
+    enum { ROWS = QN_ROW_THREADS / LANES, PITCH = column_buffer<V>::PITCH };
     float *out = a.partial + ((int64_t)blockIdx.x * 2 + which) * a.r.width;
 #pragma unroll
     for (int k = 0; k < QN_ROW_HOLD; k++) {
-        int64_t e = ((int64_t)k * LANES + lane) * V;
-        if (LANES > QN_WARP) {
-            if (e >= a.r.width) continue;
-#pragma unroll
-            for (int i = 0; i < V; i++) out[e + i] = sums[k][i];
-            continue;
-        }
-        if ((int64_t)k * LANES * V >= a.r.width) break; /* the same for the block */
+        const int64_t first = (int64_t)k * LANES * V;
+        if (first >= a.r.width) break; /* the same for the block */
         __syncthreads();
 #pragma unroll
-        for (int i = 0; i < V; i++)
-            buffer[(i * WARPS + threadIdx.x / QN_WARP) * 32 + lane] = sums[k][i];
+        for (int i = 0; i < V; i++) buffer.at[i * PITCH + threadIdx.x] = sums[k][i];
         __syncthreads();
-        for (int c = threadIdx.x; c < V * 32; c += QN_ROW_THREADS) {
+        for (int c = threadIdx.x; c < V * LANES && first + c < a.r.width; c += QN_ROW_THREADS) {
             float total = 0.0f;
 #pragma unroll
-            for (int w = 0; w < WARPS; w++) total += buffer[(c / 32 * WARPS + w) * 32 + c % 32];
-            int64_t column = ((int64_t)k * LANES + c % 32) * V + c / 32;
-            if (column < a.r.width) out[column] = total;
+            for (int r = 0; r < ROWS; r++) total += buffer.at[c % V * PITCH + r * LANES + c / V];
+            out[first + c] = total;
         }
     }
 }
@@ -194,7 +191,8 @@ QN_DEV void norm_partial_out(const norm_args &a, float (&sums)[QN_ROW_HOLD][V], 
 template <typename T, int V, int LANES>
 __global__ void __launch_bounds__(QN_ROW_THREADS) k_norm_bwd(norm_args a) {
     enum { ROWS = QN_ROW_THREADS / LANES, WARPS = QN_ROW_THREADS / QN_WARP };
-    __shared__ float partial[2][WARPS], buffer[LANES == QN_WARP ? V * QN_ROW_THREADS : 1];
+    __shared__ float partial[2][WARPS];
+    __shared__ column_buffer<V> buffer;
     const int lane = threadIdx.x % LANES;
     const int64_t begin = (int64_t)blockIdx.x * a.chunk_rows, full = begin + a.chunk_rows;
     const int64_t end = full < a.r.n ? full : a.r.n;

@@ -37,17 +37,6 @@ QN_DEV void store_shared_8(uint32_t to, float x, float y) {
     asm volatile("st.shared.v2.f32 [%0], {%1,%2};" ::"r"(to), "f"(x), "f"(y) : "memory");
 }
 
-QN_DEV void store_global_16(float *to, float x, float y, float z, float w) {
-    asm volatile("st.global.v4.f32 [%0], {%1,%2,%3,%4};" ::"l"(__cvta_generic_to_global(to)),
-                 "f"(x), "f"(y), "f"(z), "f"(w)
-                 : "memory");
-}
-QN_DEV void store_global_8(void *to, uint32_t x, uint32_t y) {
-    asm volatile("st.global.v2.b32 [%0], {%1,%2};" ::"l"(__cvta_generic_to_global(to)), "r"(x),
-                 "r"(y)
-                 : "memory");
-}
-
 /* ---- fragments ------------------------------------------------------------------------------- */
 
 /* Four 8 x 8 matrices of 16-bit elements; lane l gives the address of row l % 8 of matrix l / 8. */

@@ -122,26 +122,76 @@ struct max_grad_args {
     bool adds;
 };
 
+/* Is v at k the maximum rather than `most` at `at`? A NaN is, and of equals the first. */
+QN_DEV bool beats(float v, int64_t k, float most, int64_t at) {
+    if (isnan(v) != isnan(most)) return isnan(v);
+    return v > most || (!(v < most) && k < at);
+}
+
+template <typename T>
+QN_DEV void put_max_slope(const max_grad_args &a, int64_t i, bool is_max, float dy) {
+    T *dx = (T *)a.dx + offset_of(a.dx_at, i);
+    float g = is_max ? dy : 0.0f;
+    *dx = from_f32<T>(a.adds ? g + to_f32(*dx) : g);
+}
+
+/* inner = 1: a block has one row. */
+template <typename T>
+__global__ void __launch_bounds__(REDUCE_THREADS) k_reduce_max_rows_bwd(max_grad_args a) {
+    __shared__ float value[REDUCE_THREADS];
+    __shared__ int64_t place[REDUCE_THREADS];
+    const int64_t o = blockIdx.x, first = o * a.n;
+    const int thread = threadIdx.x;
+    float most = -INFINITY;
+    int64_t at = a.n;
+    for (int64_t k = thread; k < a.n; k += REDUCE_THREADS) {
+        float v = to_f32(((const T *)a.x)[offset_of(a.x_at, first + k)]);
+        if (!beats(v, k, most, at)) continue;
+        most = v;
+        at = k;
+    }
+    value[thread] = most;
+    place[thread] = at;
+    for (int d = REDUCE_THREADS / 2; d > 0; d /= 2) {
+        __syncthreads();
+        if (thread >= d) continue;
+        if (!beats(value[thread + d], place[thread + d], value[thread], place[thread])) continue;
+        value[thread] = value[thread + d];
+        place[thread] = place[thread + d];
+    }
+    __syncthreads();
+    const float dy = to_f32(((const T *)a.dy)[offset_of(a.dy_at, o)]);
+    for (int64_t k = thread; k < a.n; k += REDUCE_THREADS)
+        put_max_slope<T>(a, first + k, k == place[0], dy);
+}
+
+/* A thread has one column. */
 template <typename T>
 __global__ void __launch_bounds__(REDUCE_THREADS) k_reduce_max_bwd(max_grad_args a) {
     const int64_t i = (int64_t)blockIdx.x * REDUCE_THREADS + threadIdx.x;
     if (i >= a.outer * a.inner) return;
     const int64_t first = i / a.inner * a.n * a.inner + i % a.inner;
     float most = -INFINITY;
-    int64_t at = 0;
+    int64_t at = a.n;
 #pragma unroll 1
     for (int64_t k = 0; k < a.n; k++) {
         float v = to_f32(((const T *)a.x)[offset_of(a.x_at, first + k * a.inner)]);
-        if (!(v > most || isnan(v)) || isnan(most)) continue;
+        if (!beats(v, k, most, at)) continue;
         most = v;
         at = k;
     }
-    float dy = to_f32(((const T *)a.dy)[offset_of(a.dy_at, i)]);
+    const float dy = to_f32(((const T *)a.dy)[offset_of(a.dy_at, i)]);
 #pragma unroll 1
-    for (int64_t k = 0; k < a.n; k++) {
-        T *dx = (T *)a.dx + offset_of(a.dx_at, first + k * a.inner);
-        float g = k == at ? dy : 0.0f;
-        *dx = from_f32<T>(a.adds ? g + to_f32(*dx) : g);
+    for (int64_t k = 0; k < a.n; k++) put_max_slope<T>(a, first + k * a.inner, k == at, dy);
+}
+
+template <typename T> static void launch_max_bwd(const qn_call *c, const max_grad_args &a) {
+    cudaStream_t s = stream_of(c);
+    if (a.inner == 1) {
+        k_reduce_max_rows_bwd<T><<<(unsigned)a.outer, REDUCE_THREADS, 0, s>>>(a);
+    } else {
+        k_reduce_max_bwd<T>
+            <<<(unsigned)div_up(a.outer * a.inner, REDUCE_THREADS), REDUCE_THREADS, 0, s>>>(a);
     }
 }
 
@@ -232,12 +282,14 @@ static qn_status run_reduce_bwd(const qn_call *c) {
     if (dx->dtype != x->dtype) {
         return qn_fail(QN_ERR_DTYPE, "reduce_bwd: dx has another dtype than x");
     }
-    unsigned blocks = (unsigned)div_up(a.outer * a.inner, REDUCE_THREADS);
-    if (blocks == 0 || a.n == 0) return QN_OK;
+    if (a.outer * a.n * a.inner == 0) return QN_OK;
+    if (a.outer > INT32_MAX) {
+        return qn_fail(QN_ERR_SHAPE, "reduce_bwd: more rows than a CUDA grid has blocks");
+    }
     if (x->dtype == QN_F32) {
-        k_reduce_max_bwd<float><<<blocks, REDUCE_THREADS, 0, stream_of(c)>>>(a);
+        launch_max_bwd<float>(c, a);
     } else {
-        k_reduce_max_bwd<bf16><<<blocks, REDUCE_THREADS, 0, stream_of(c)>>>(a);
+        launch_max_bwd<bf16>(c, a);
     }
     return launched(c);
 }

@@ -24,17 +24,35 @@ struct rope_args {
     qn_rope_attrs rope;
 };
 
+/* Where number j of a table lies: runs of four in such an order that neighbouring threads, which
+ * read four or eight numbers each, meet in no bank. */
+QN_DEV int table_at(int j) { return j ^ (j >> 3 & 4); }
+
+template <int V> QN_DEV void load_table(float (&x)[V], const float *table, int j) {
+    if constexpr (V == 1) {
+        x[0] = table[table_at(j)];
+    } else {
+#pragma unroll
+        for (int e = 0; e < V; e += 4) {
+            const float4 v = *(const float4 *)(table + table_at(j + e));
+            x[e] = v.x, x[e + 1] = v.y, x[e + 2] = v.z, x[e + 3] = v.w;
+        }
+    }
+}
+
 template <typename T, int V>
 QN_DEV void rotate(const rope_args &a, const T *x, T *y, int j, const float *cosine,
                    const float *sine) {
-    float p[V], q[V], u[V], v[V];
+    float p[V], q[V], u[V], v[V], c[V], s[V];
     const int64_t dx = a.x_stride[3], dy = a.y_stride[3]; /* 1 where V > 1 */
     load_run<T, V>(p, x + j * dx);
     load_run<T, V>(q, x + (j + a.pairs) * dx);
+    load_table<V>(c, cosine, j);
+    load_table<V>(s, sine, j);
 #pragma unroll
     for (int e = 0; e < V; e++) {
-        u[e] = p[e] * cosine[j + e] - q[e] * sine[j + e];
-        v[e] = q[e] * cosine[j + e] + p[e] * sine[j + e];
+        u[e] = p[e] * c[e] - q[e] * s[e];
+        v[e] = q[e] * c[e] + p[e] * s[e];
     }
     if (a.adds) {
         load_run<T, V>(p, y + j * dy);
@@ -50,7 +68,7 @@ QN_DEV void rotate(const rope_args &a, const T *x, T *y, int j, const float *cos
 }
 
 template <typename T, int V> __global__ void __launch_bounds__(ROPE_THREADS) k_rope(rope_args a) {
-    __shared__ float cosine[QN_ROPE_PAIRS], sine[QN_ROPE_PAIRS];
+    __shared__ __align__(16) float cosine[QN_ROPE_PAIRS], sine[QN_ROPE_PAIRS];
     const int t = blockIdx.x % a.steps, b = blockIdx.x / a.steps;
     int64_t position = t;
     if (a.positions) position = a.positions[b * a.position_stride[0] + t * a.position_stride[1]];
@@ -58,8 +76,8 @@ template <typename T, int V> __global__ void __launch_bounds__(ROPE_THREADS) k_r
     for (int j = threadIdx.x; j < a.pairs; j += ROPE_THREADS) {
         double s, c;
         sincospi((double)position * (a.rope.frequency[j] / PI), &s, &c); /* no long reduction */
-        cosine[j] = (float)(a.rope.scale * c);
-        sine[j] = (float)((a.rope.inverse ? -a.rope.scale : a.rope.scale) * s);
+        cosine[table_at(j)] = (float)(a.rope.scale * c);
+        sine[table_at(j)] = (float)((a.rope.inverse ? -a.rope.scale : a.rope.scale) * s);
     }
     __syncthreads();
     const T *x = (const T *)a.x + b * a.x_stride[0] + t * a.x_stride[1];

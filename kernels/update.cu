@@ -200,13 +200,12 @@ QN_DEV void store_weights(const update_args &a, int64_t i, const float (&p)[V]) 
             out[e] = round_stochastic(p[e], qn_random_u32(a.rng_key, step, (uint64_t)(i + e)));
         }
     }
-    struct __align__(2 * V) run {
-        uint16_t v[V];
+    uint16_t *to = (uint16_t *)a.weights + i;
+    if constexpr (V == 4) {
+        store_global_8(to, out[0] | (uint32_t)out[1] << 16, out[2] | (uint32_t)out[3] << 16);
+    } else {
+        *to = out[0];
     }
-    r;
-#pragma unroll
-    for (int e = 0; e < V; e++) r.v[e] = out[e];
-    *(run *)((uint16_t *)a.weights + i) = r;
 }
 
 /* ---- the rules ------------------------------------------------------------------------------- */

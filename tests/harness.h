@@ -48,6 +48,8 @@ typedef struct qn_case {
     uint32_t check_out; /* outputs compared (0 = all present) */
     double tol_f32;     /* |got - want| <= tol * (1 + |want|); each with a reason in the table */
     double tol_bf16;    /* as above against the f64 result rounded to the output's dtype */
+    double far_share;   /* of bf16 elements that may be further than 2 ulp from the f64 result; 0 =
+                         0.001; more with a reason in the table */
     uint32_t dtypes;    /* QN_DTYPE_BIT mask of the runs wanted (0 = all the op takes) */
     bool skip_grad;
     bool rooted;       /* a loss: differentiate out[0] as the root instead of a weighted sum */

@@ -320,6 +320,44 @@ static bool matches(double got, double want, double tol) {
     return fabs(got - want) <= tol * (1 + fabs(want));
 }
 
+/* bf16 has 8 significant bits. Where terms as large as the largest element cancel, f32 leaves
+ * 2^-24 of them: the unit of nothing below 2^-16 of the largest counts. */
+static bool within_two_ulp(double got, double want, double largest) {
+    int exponent;
+    if (isnan(want) || isinf(want)) return matches(got, want, 0);
+    frexp(fmax(fabs(want), largest * 0x1p-16), &exponent);
+    if (exponent < -125) exponent = -125; /* below, the numbers lie evenly */
+    return fabs(got - want) <= 2 * ldexp(1.0, exponent - 8);
+}
+
+static double largest_of(const qn_tensor *t) {
+    double most = 0;
+    for (int64_t i = 0; i < qn_tensor_count(t); i++) {
+        double v = fabs(qn_tensor_get(t, i));
+        if (isfinite(v) && v > most) most = v;
+    }
+    return most;
+}
+
+/* Of a bf16 output at most one element in a thousand is further than two units in the last place
+ * from the rounded f64 result. */
+static void check_bf16(const qn_case *c, const char *what, int slot, const qn_tensor *got,
+                       const qn_tensor *want) {
+    int64_t far = 0, at = 0, n = qn_tensor_count(got);
+    double largest = fmax(largest_of(want), 0x1p-8); /* all of it may have cancelled */
+    for (int64_t i = 0; i < n; i++) {
+        double e = rounded(qn_tensor_get(want, i), QN_BF16);
+        if (within_two_ulp(qn_tensor_get(got, i), e, largest)) continue;
+        at = i;
+        far++;
+    }
+    if ((double)far <= (c->far_share > 0 ? c->far_share : 0.001) * (double)n) return;
+    fail_msg("%s: %s %s: %lld of %lld elements of %s are further than 2 ulp from the f64 result, "
+             "one is %.9g, expected %.9g",
+             c->name, c->op->name, what, (long long)far, (long long)n, c->op->out_name[slot],
+             qn_tensor_get(got, at), qn_tensor_get(want, at));
+}
+
 /* Outputs against the oracle's; those in `accumulated` against base + oracle. */
 static void compare(const qn_case *c, const char *what, const run_result *got,
                     const run_result *want, uint32_t accumulated, double tol) {
@@ -346,6 +384,7 @@ static void compare(const qn_case *c, const char *what, const run_result *got,
                          qn_tensor_describe(g, shape, sizeof shape), (long long)i, v, e, slack);
             }
         }
+        if (g->dtype == QN_BF16 && !add) check_bf16(c, what, k, g, w);
     }
 }
 

@@ -26,6 +26,7 @@ print io/profile.c the table that --profile asks for
 exit io/verb_train.c a second interrupt ends the process at once
 global kernels/emu/*.c one emulated device for the process, driven by one thread
 alloc kernels/emu/*.c stands in for the driver; what it allocates is not the engine's
+alloc kernels/emu/standin/*.c a library of its own, which stands in for one of NVIDIA's
 print kernels/emu/*.c a test program prints findings as a sanitizer does
 alloc kernels/emu/ptx2c/*.c a program of its own, which keeps all it reads until it ends
 print kernels/emu/ptx2c/*.c a program of its own, run by the build

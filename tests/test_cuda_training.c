@@ -285,6 +285,41 @@ static void test_options_follow_the_cpu(void **state) {
     }
 }
 
+/* ---- the choice of kernels ------------------------------------------------------------------- */
+
+typedef struct traced {
+    char text[64][2048];
+    int n;
+} traced;
+
+static void take_trace(void *ctx, const char *text) {
+    traced *t = ctx;
+    assert_true(t->n < 64);
+    snprintf(t->text[t->n++], sizeof t->text[0], "%s", text);
+}
+
+/* Each kind of product once, with the kernel it runs on. */
+static void test_products_are_traced(void **state) {
+    traced *t = calloc(1, sizeof *t);
+    if (!t) fail_msg("out of memory");
+    qn_rig r;
+    plan p = {.type = *state, .device = QN_CUDA, .precision = QN_PRECISION_BF16};
+    open_rig(&r, &p);
+    qn_assert_ok(qn_session_trace(r.session, take_trace, t));
+    assert_true(t->n >= 10); /* four widths, forward, and two gradients */
+    int qkv = 0;
+    for (int i = 0; i < t->n; i++) {
+        const char *taken = strstr(t->text[i], ", taken\n");
+        assert_non_null(taken);
+        assert_null(strstr(taken + 1, ", taken\n"));
+        qkv += strncmp(t->text[i], "product 128x384x128 NT bf16", 27) == 0;
+        for (int k = 0; k < i; k++) assert_string_not_equal(t->text[i], t->text[k]);
+    }
+    assert_true(qkv == (strcmp(*state, "gpt2") == 0)); /* llama's is narrower: 256 */
+    qn_rig_free(&r);
+    free(t);
+}
+
 /* ---- checkpoints ----------------------------------------------------------------------------- */
 
 /* Saved on one device, loaded on both: the same bits at once, the uninterrupted run's bits at the
@@ -397,6 +432,7 @@ int main(int argc, char **argv) {
         BOTH(test_graphs_change_nothing),
         BOTH(test_stochastic_rounding_follows_the_cpu),
         BOTH(test_options_follow_the_cpu),
+        BOTH(test_products_are_traced),
         BOTH(test_checkpoints_move_between_devices),
         BOTH(test_every_profile_is_free_of_findings),
 #undef BOTH

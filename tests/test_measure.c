@@ -133,7 +133,8 @@ static void patterns(void **state) {
 static void fraction_and_lines(void **state) {
     (void)state;
     qn_measure_case c = {.op = &qn_op_linear, .dtype = QN_BF16, .shape = "64x64x64"};
-    qn_measurement m = {.median = 2e-6, .fastest = 1e-6, .repeats = 20, .calls = 4, .error = NAN};
+    qn_measurement m = {
+        .median = 2e-6, .fastest = 1e-6, .repeats = 20, .calls = 4, .error = NAN, .library = NAN};
     qn_measure_limits limits = {.bytes_per_second = 1e12, .flops_per_second = {[QN_BF16] = 1e15}};
     bool flops;
     char line[1024];
@@ -151,9 +152,15 @@ static void fraction_and_lines(void **state) {
     qn_setup_free(setup);
     assert_non_null(strstr(line, "\"median_us\":2.000,\"min_us\":1.000"));
     assert_non_null(strstr(line, "\"tflops\":750,\"gbps\":500"));
+    assert_non_null(strstr(line, "\"cublaslt_us\":null"));
     assert_non_null(strstr(line, "\"bound\":\"flops\",\"fraction\":0.7500,\"error\":null"));
     qn_measure_row(&c, &m, &limits, line, sizeof line);
     assert_non_null(strstr(line, "750.0 TFLOP/s"));
+    m.library = 2.5e-6; /* slower there */
+    qn_measure_row(&c, &m, &limits, line, sizeof line);
+    assert_non_null(strstr(line, " 1.25 "));
+    qn_measure_json(&c, &m, &limits, "a device", line, sizeof line);
+    assert_non_null(strstr(line, "\"cublaslt_us\":2.500"));
 }
 
 int main(void) {

@@ -114,7 +114,17 @@ static qn_status bench(command *c) {
     qn_measure_options o;
     QN_TRY(start(c, &d));
     options_of(c, d, &o);
-    QN_TRY(qn_measure_all(&o, scale_of(c, d), c->pattern, c->n, &c->limits, print_record, c));
+    qn_cublaslt library = {0};
+    if (d == QN_CUDA) {
+        if (qn_cublaslt_open(&library) == QN_OK) {
+            o.library = &library;
+        } else {
+            fprintf(stderr, "quern_gpu: not compared with a library: %s\n", qn_error_message());
+        }
+    }
+    qn_status s = qn_measure_all(&o, scale_of(c, d), c->pattern, c->n, &c->limits, print_record, c);
+    qn_cublaslt_close(&library);
+    if (s != QN_OK) return s;
     return c->failed ? qn_fail(QN_ERR_INTERNAL, "%d cases failed", c->failed) : QN_OK;
 }
 

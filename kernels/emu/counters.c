@@ -365,26 +365,3 @@ void qe_count_tensor(qe_thread *t, uint64_t flops) {
     (void)t;
     counters.now.sum.tensor_flops += flops;
 }
-
-/* ---- coverage -------------------------------------------------------------------------------- */
-
-static const qe_kernel *kernel_of(const qe_module *m, uint32_t range) {
-    for (uint32_t i = 0; i < m->n_kernels; i++)
-        if (range - m->kernels[i].first_range < m->kernels[i].n_ranges) return &m->kernels[i];
-    return NULL;
-}
-
-void qe_coverage(qe_instruction *each, void *context) {
-    for (const qe_module *m = qe_module_first(); m; m = m->next)
-        for (uint32_t r = 0; r < m->n_ranges; r++) {
-            const qe_site *first = &m->sites[m->ranges[r].first_site];
-            const qe_kernel *k = kernel_of(m, r);
-            for (uint32_t i = 0; i < m->ranges[r].n_sites; i++)
-                each(context, m, k, &first[i], m->runs[r]);
-        }
-}
-
-void qe_coverage_clear(void) {
-    for (qe_module *m = qe_module_first(); m; m = m->next)
-        for (uint32_t r = 0; r < m->n_ranges; r++) m->runs[r] = 0;
-}

@@ -138,6 +138,7 @@ bool qe_configure(const char *text) {
 __attribute__((constructor)) static void read_environment(void) {
     const char *text = getenv("QUERN_EMU");
     qe_random_seed(0);
+    qe_coverage_keep();
     if (text && !qe_configure(text)) {
         fprintf(stderr, "QUERN_EMU: unknown key or value in \"%s\"\n", text);
         _exit(2);

@@ -596,6 +596,8 @@ const qe_traffic *qe_traffic_get(int i);
 int qe_traffic_sites(int i, const qe_site_traffic **sites); /* how many there are */
 void qe_traffic_clear(void);
 
+/* ---- coverage (coverage.c) ------------------------------------------------------------------- */
+
 /* Every instruction of every registered module with the number of times it ran since the process
  * began or qe_coverage_clear: what never ran, and the instruction mix. k is NULL in a function that
  * was not inlined. */
@@ -603,5 +605,9 @@ typedef void qe_instruction(void *context, const qe_module *m, const qe_kernel *
                             const qe_site *site, uint64_t runs);
 void qe_coverage(qe_instruction *each, void *context);
 void qe_coverage_clear(void);
+/* Adds what another process left: with QUERN_EMU_COVERAGE=FOLDER in its environment a process
+ * writes FOLDER/coverage.PID when it ends. Modules that this program lacks are passed over. false:
+ * the file cannot be read, or is no such file. */
+bool qe_coverage_read(const char *path);
 
 #endif

@@ -105,4 +105,7 @@ const char *qe_launch_problem(const qe_kernel *k, qe_shape grid, qe_shape block,
 /* Blocks one multiprocessor holds, by threads and shared memory; registers are not known. */
 uint32_t qe_blocks_that_fit(const qe_kernel *k, uint32_t threads, uint32_t dynamic_shared);
 
+/* At the end of the process, where QUERN_EMU_COVERAGE asks for it (coverage.c). */
+void qe_coverage_keep(void);
+
 #endif
