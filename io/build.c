@@ -1,5 +1,7 @@
 /* build.c — reads the configuration and makes the parts of a run. */
 #include "io/build_parts.h"
+#include "io/file.h"
+#include "io/jinja.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -111,12 +113,18 @@ static qn_status open_tokenizer(qn_build *b, const qn_config *c) {
     return s == QN_OK ? QN_OK : qn_fail_prefix(s, "data.tokenizer");
 }
 
-/* The chat template that conversations are written in; none if there is none to be found. */
-static qn_status open_chat(const qn_build *b, const qn_config *c, qn_data_options *o) {
+/* The chat template that conversations are written in; none if there is none to be found. A file's
+ * text stays with the run, unless a checkpoint has brought its own. */
+static qn_status open_chat(qn_build *b, const qn_config *c, qn_data_options *o) {
     const char *which = set_string(c, "data.chat_template");
     if (o->type != QN_DATA_CONVERSATIONS || (!which && !b->tokenizer)) return QN_OK;
     qn_chat_template *t = NULL;
-    qn_status s = qn_chat_template_of(which, b->tokenizer, &t);
+    qn_status s = QN_OK;
+    if (which && !b->chat_text && !qn_chat_is_builtin(which) && qn_path_exists(which)) {
+        int64_t bytes;
+        s = qn_file_read(which, QN_JINJA_MAX_BYTES, &b->chat_text, &bytes);
+    }
+    if (s == QN_OK) s = qn_chat_template_of(which, b->chat_text, b->tokenizer, &t);
     o->chat = t;
     if (s == QN_OK || (s == QN_ERR_DATA && !which)) return QN_OK;
     return qn_fail_prefix(s, which ? "data.chat_template" : "data.tokenizer");
@@ -481,6 +489,7 @@ void qn_build_free(qn_build *b) {
     if (b->has_source && b->source.free) b->source.free(b->source.self);
     qn_tokenizer_free(b->tokenizer);
     qn_free(b->data_text);
+    qn_free(b->chat_text);
     qn_free(b->notes);
     qn_free(b->recompute);
     qn_free(b->sliding_layer);

@@ -19,6 +19,7 @@ typedef struct qn_build {
     qn_source source; /* zero until opened */
     bool has_source;
     char *data_text;         /* what was found, for people */
+    char *chat_text;         /* of the file data.chat_template; NULL: it is no file */
     qn_tokenizer *tokenizer; /* of a text source or a checkpoint; NULL otherwise */
     int64_t classes, features;
     /* what the session and the trainer point at */

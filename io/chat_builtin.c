@@ -122,6 +122,8 @@ const char *qn_chat_builtin_name(int i) { return i >= 0 && i < BUILTINS ? builti
 
 const char *qn_chat_builtin_text(int i) { return i >= 0 && i < BUILTINS ? builtins[i].text : NULL; }
 
+bool qn_chat_is_builtin(const char *name) { return qni_chat_find_builtin(name) != NULL; }
+
 const qni_chat_builtin *qni_chat_find_builtin(const char *name) {
     for (int i = 0; i < BUILTINS; i++) {
         if (strcmp(builtins[i].name, name) == 0) return &builtins[i];

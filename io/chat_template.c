@@ -69,6 +69,7 @@ static qn_status add_tokens(qn_setup *arena, const cJSON *from, cJSON *tokens) {
 typedef struct place { /* where a model's files are: a directory, or in a tokenizer; or neither */
     const char *directory;
     const qn_tokenizer *tokenizer;
+    const char *text; /* of the template that is named by a path, NULL = not known */
 } place;
 
 /* The bytes of a file, *text (qn_free) NULL if there is none; path: what errors call it. */
@@ -205,6 +206,8 @@ static qn_status fill(qn_chat_template *t, const char *which, const place *p, qn
         QN_TRY(own_template(t, p, config));
     } else if (b) {
         QN_TRY(compile(t, b->name, b->text, strlen(b->text), false));
+    } else if (p->text) {
+        QN_TRY(compile(t, which, p->text, strlen(p->text), false));
     } else if (qn_path_exists(which)) {
         QN_TRY(compile_file(t, which));
     } else {
@@ -233,9 +236,9 @@ qn_status qn_chat_template_open(const char *which, const char *directory, qn_cha
     return open_at(which, &(place){.directory = directory}, out);
 }
 
-qn_status qn_chat_template_of(const char *which, const qn_tokenizer *tokenizer,
+qn_status qn_chat_template_of(const char *which, const char *text, const qn_tokenizer *tokenizer,
                               qn_chat_template **out) {
-    return open_at(which, &(place){.tokenizer = tokenizer}, out);
+    return open_at(which, &(place){.tokenizer = tokenizer, .text = text}, out);
 }
 
 qn_status qn_chat_template_create(const char *name, const char *text, size_t bytes,

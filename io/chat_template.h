@@ -25,8 +25,9 @@ typedef struct qn_chat_template qn_chat_template; /* immutable: several threads 
 qn_status qn_chat_template_open(const char *which, const char *directory,
                                 qn_chat_template **out) QN_CHECKED;
 /* The same with the files that a tokenizer was made of in the place of a directory's: a run is
- * enough. A tokenizer whose files state no special tokens counts as no directory. */
-qn_status qn_chat_template_of(const char *which, const qn_tokenizer *tokenizer,
+ * enough. A tokenizer whose files state no special tokens counts as no directory. text: what the
+ * file `which` holds, if it is known; NULL = it is read. */
+qn_status qn_chat_template_of(const char *which, const char *text, const qn_tokenizer *tokenizer,
                               qn_chat_template **out) QN_CHECKED;
 /* From a text instead of a file. tokens: an object of special tokens, or NULL. */
 qn_status qn_chat_template_create(const char *name, const char *text, size_t bytes,
@@ -39,6 +40,7 @@ qn_status qn_chat_template_identity(const qn_chat_template *t, char **out) QN_CH
 
 /* The names of the built-in templates and their texts, up to the first NULL. */
 const char *qn_chat_builtin_name(int i);
+bool qn_chat_is_builtin(const char *name);
 const char *qn_chat_builtin_text(int i);
 
 /* Which messages' parts of the text are wanted. */

@@ -1,5 +1,6 @@
 /* config_check.c — one file's values against the table of keys: names, types, ranges, variables,
  * paths. */
+#include "io/chat_template.h"
 #include "io/config_table.h"
 #include "io/file.h"
 #include "io/hf_dir.h"
@@ -262,6 +263,10 @@ static qn_status check_scalar(qn_config *c, int row, const char *key, cJSON *val
     case QNI_PATH:
         *good = s && *s;
         if (*good) QN_TRY(absolute_path(c, value, base_dir));
+        break;
+    case QNI_TEMPLATE:
+        *good = s && *s;
+        if (*good && !qn_chat_is_builtin(s)) QN_TRY(absolute_path(c, value, base_dir));
         break;
     case QNI_MODEL:
         *good = s && *s;

@@ -307,9 +307,9 @@ const qni_key qni_keys[] = {
     {"data.columns.label", QNI_STRING, QNI_IDENTITY, .only = "data.type=labelled_text",
      .doc = "The label: \"label\". With objective multi_label it may be an array of up to 52. For "
             "token_classification the text is an array of words, the label one for each."},
-    {"data.chat_template", QNI_STRING, QNI_IDENTITY, .only = "data.type=conversations",
-     .doc = "A built-in template (chatml, llama3, mistral, alpaca, ...) or a Jinja file. Without "
-            "it the template beside the tokenizer."},
+    {"data.chat_template", QNI_TEMPLATE, QNI_IDENTITY, .only = "data.type=conversations",
+     .doc = "A built-in template (chatml, llama3, mistral, alpaca, ...) or a Jinja file, of "
+            "which checkpoints keep a copy. Without it the template beside the tokenizer."},
     {"data.train_on", QNI_ENUM, QNI_IDENTITY, .choices = "assistant|last|all",
      .only = "data.type=conversations", .fallback = "\"assistant\"",
      .doc = "What is learned: every answer, the last answer, or the whole text. A message's own "

@@ -81,7 +81,8 @@ static void add_value(qn_text *t, const qni_key *k) {
         break;
     default: add_string_member(t, "type", "string");
     }
-    if (k->type == QNI_PATH || k->type == QNI_MODEL) qn_text_add(t, ", \"minLength\": 1");
+    if (k->type == QNI_PATH || k->type == QNI_MODEL || k->type == QNI_TEMPLATE)
+        qn_text_add(t, ", \"minLength\": 1");
 }
 
 /* The same as a schema of its own. */

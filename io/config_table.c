@@ -61,7 +61,7 @@ bool qni_key_in(int i, int parent) {
 
 bool qni_key_is_textual(const qni_key *k) {
     return k->type == QNI_STRING || k->type == QNI_NAME || k->type == QNI_ENUM ||
-           k->type == QNI_PATH || k->type == QNI_MODEL;
+           k->type == QNI_PATH || k->type == QNI_MODEL || k->type == QNI_TEMPLATE;
 }
 
 /* ---- guessing -------------------------------------------------------------------------------- */
@@ -145,6 +145,7 @@ static const char *noun(qni_key_type type) {
     case QNI_ENUM: return "one of";
     case QNI_PATH: return "path (string)";
     case QNI_MODEL: return "directory, or ORG/NAME of a model in the hub's cache (string)";
+    case QNI_TEMPLATE: return "name, or path (string)";
     case QNI_BYTES: return "bytes (integer, or string such as \"2GiB\")";
     case QNI_DEPTH: return "integer or boolean";
     }

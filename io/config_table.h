@@ -16,10 +16,11 @@ typedef enum qni_key_type {
     QNI_STRING,
     QNI_NAME, /* string that is fit for a file name */
     QNI_ENUM,
-    QNI_PATH,  /* made absolute on loading */
-    QNI_MODEL, /* a directory, or a name in the hub's cache; an absolute path after loading */
-    QNI_BYTES, /* integer, or string such as "2GiB"; an integer after loading */
-    QNI_DEPTH  /* integer or boolean; an integer after loading: false is 0, true is the default */
+    QNI_PATH,     /* made absolute on loading */
+    QNI_MODEL,    /* a directory, or a name in the hub's cache; an absolute path after loading */
+    QNI_TEMPLATE, /* a built-in chat template's name, or a path, made absolute on loading */
+    QNI_BYTES,    /* integer, or string such as "2GiB"; an integer after loading */
+    QNI_DEPTH /* integer or boolean; an integer after loading: false is 0, true is the default */
 } qni_key_type;
 
 enum {

@@ -3,9 +3,9 @@
 
 #include <string.h>
 
-qn_status qn_chat_open(const char *which, const qn_tokenizer *t, qn_chat *out) {
+qn_status qn_chat_open(const char *which, const char *text, const qn_tokenizer *t, qn_chat *out) {
     *out = (qn_chat){.tokenizer = t};
-    QN_TRY(qn_chat_template_of(which, t, &out->form));
+    QN_TRY(qn_chat_template_of(which, text, t, &out->form));
     qn_status status = qn_chat_end_of_turn(out->form, &out->end);
     if (status != QN_OK) qn_chat_close(out);
     return status;

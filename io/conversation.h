@@ -14,8 +14,9 @@ typedef struct qn_chat {
     char *end;                     /* text that ends an answer, "" = none */
 } qn_chat;
 
-/* which: as qn_chat_template_of. QN_ERR_DATA if there is no template. */
-qn_status qn_chat_open(const char *which, const qn_tokenizer *t, qn_chat *out) QN_CHECKED;
+/* which, text: as qn_chat_template_of. QN_ERR_DATA if there is no template. */
+qn_status qn_chat_open(const char *which, const char *text, const qn_tokenizer *t,
+                       qn_chat *out) QN_CHECKED;
 void qn_chat_close(qn_chat *c);
 
 /* Adds what ends an answer to the options: the special token that the template writes behind one,

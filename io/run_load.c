@@ -88,6 +88,8 @@ static qn_status fill(qn_loaded *l, qn_checkpoint *c, const char *const *sets, i
     l->build.features = l->metadata.features;
     l->build.tokenizer = l->metadata.tokenizer;
     l->metadata.tokenizer = NULL;
+    l->build.chat_text = l->metadata.chat_text;
+    l->metadata.chat_text = NULL;
     QN_TRY(qn_build_model(&l->build, l->config));
     return load_weights(l, c);
 }

@@ -36,6 +36,7 @@ qn_status qn_progress_read(const char *text, qn_progress *p, qn_stopper *st) QN_
 typedef struct qn_metadata { /* what a checkpoint carries besides tensors; owned strings */
     char *config;            /* resolved configuration, JSON */
     qn_tokenizer *tokenizer; /* NULL if the model reads numbers or token files */
+    char *chat_text;         /* as in qn_build */
     int64_t classes, features;
     uint64_t data_identity;
     char pretrained_digest[QN_HF_DIGEST]; /* of the base model, "" if there was none */

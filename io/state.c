@@ -184,6 +184,10 @@ qn_status qn_metadata_write(const qn_build *b, char **text) {
         b->source.identity, b->classes, b->features);
     if (*b->pretrained_digest)
         qn_text_printf(&t, ",\"pretrained_digest\":\"%s\"", b->pretrained_digest);
+    if (b->chat_text) {
+        qn_text_add(&t, ",\"chat_template\":");
+        qn_text_json_string(&t, b->chat_text);
+    }
     qn_text_add(&t, ",\"vocabulary\":");
     qn_text_json_string(&t, tokenizer ? tokenizer : "");
     qn_text_add(&t, ",\"config\":");
@@ -210,6 +214,10 @@ static qn_status read_metadata(const cJSON *root, qn_metadata *out) {
     if (digest && (!cJSON_IsString(digest) || strlen(digest->valuestring) != QN_HF_DIGEST - 1))
         return bad_state("pretrained_digest");
     if (digest) memcpy(out->pretrained_digest, digest->valuestring, QN_HF_DIGEST);
+    const cJSON *chat = qn_json_get(root, "chat_template");
+    if (chat && !cJSON_IsString(chat)) return bad_state("chat_template");
+    if (chat && !(out->chat_text = qn_strdup(chat->valuestring, "a chat template")))
+        return QN_ERR_OOM;
     if (*tokenizer->valuestring) QN_TRY(qn_tokenizer_load(tokenizer->valuestring, &out->tokenizer));
     out->config = qn_strdup(config->valuestring, "a configuration");
     return out->config ? QN_OK : QN_ERR_OOM;
@@ -242,6 +250,7 @@ qn_status qn_pretrained_check(const qn_build *b, const qn_params *p, const char 
 
 void qn_metadata_free(qn_metadata *m) {
     qn_free(m->config);
+    qn_free(m->chat_text);
     qn_tokenizer_free(m->tokenizer);
     *m = (qn_metadata){0};
 }

@@ -275,9 +275,12 @@ static qn_status open_chat(command *s) {
     const char *which = qn_cli_value(cli, "--chat-template");
     bool asked = qn_cli_has(cli, "--chat") || which || qn_cli_has(cli, "--system");
     if (!asked && !qn_cli_has(cli, "--interactive")) return QN_OK;
-    if (!which && qn_config_is_set(s->model.config, "data.chat_template"))
+    const char *text = NULL;
+    if (!which && qn_config_is_set(s->model.config, "data.chat_template")) {
         which = qn_config_string(s->model.config, "data.chat_template");
-    qn_status status = qn_chat_open(which, s->model.build.tokenizer, &s->chat);
+        text = s->model.build.chat_text;
+    }
+    qn_status status = qn_chat_open(which, text, s->model.build.tokenizer, &s->chat);
     if (status == QN_ERR_DATA && !which && !asked) return QN_OK;
     if (status != QN_OK) return qn_fail_prefix(status, "chat template (--chat-template)");
     return qn_chat_stops(&s->chat, &s->o);

@@ -56,7 +56,7 @@ static void test_kept_template(void **state) {
     qn_chat c;
     qn_conversation v = {0};
     qn_generation_options o = {0};
-    qn_assert_ok(qn_chat_open(NULL, t, &c));
+    qn_assert_ok(qn_chat_open(NULL, NULL, t, &c));
     assert_string_equal(c.end, "</s>");
     qn_assert_ok(qn_chat_stops(&c, &o));
     assert_int_equal(o.n_stop, 0);
@@ -85,7 +85,7 @@ static void test_forgetting(void **state) {
     qn_tokenizer *t = open_tokenizer(NULL);
     qn_chat c;
     qn_ids all = {0};
-    qn_assert_ok(qn_chat_open("chatml", t, &c));
+    qn_assert_ok(qn_chat_open("chatml", NULL, t, &c));
     for (int system = 0; system < 2; system++) {
         qn_conversation v = {0};
         if (system) say(&v, "system", "s");
@@ -117,19 +117,19 @@ static void test_ends(void **state) {
     qn_tokenizer *t = open_tokenizer(NULL);
     qn_chat c;
     qn_generation_options o = {0};
-    qn_assert_ok(qn_chat_open("chatml", t, &c));
+    qn_assert_ok(qn_chat_open("chatml", NULL, t, &c));
     qn_assert_ok(qn_chat_stops(&c, &o));
     assert_int_equal(o.n_eos, 0);
     assert_int_equal(o.n_stop, 1);
     assert_string_equal(o.stop[0], "<|im_end|>");
     qn_chat_close(&c);
-    qn_assert_ok(qn_chat_open("llama2", t, &c));
+    qn_assert_ok(qn_chat_open("llama2", NULL, t, &c));
     o = (qn_generation_options){0};
     qn_assert_ok(qn_chat_stops(&c, &o));
     assert_int_equal(o.n_eos, 1);
     assert_int_equal(o.eos[0], qn_tokenizer_id(t, "</s>", 4));
     qn_chat_close(&c);
-    assert_int_equal(qn_chat_open(NULL, t, &c), QN_ERR_DATA);
+    assert_int_equal(qn_chat_open(NULL, NULL, t, &c), QN_ERR_DATA);
     assert_non_null(strstr(qn_error_message(), "tokenizer: no chat template"));
     qn_tokenizer_free(t);
 }

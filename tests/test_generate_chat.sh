@@ -36,7 +36,13 @@ END
 }
 learn talk 120 '"tokenizer": "model",'
 learn text 120 '"tokenizer": "model/tokenizer.model", "chat_template": "chatml",'
-rm -r model # a run is enough
+# A template in a file, which lies beside the configuration.
+mkdir other
+mv model ./*.jsonl other
+echo "${template//eos_token/\'END\'}" >other/form.jinja
+learn other/file 120 '"tokenizer": "model", "chat_template": "form.jinja",'
+mv other/file other/*.jsonl .
+rm -r other # a run is enough
 
 generate() { "$QUERN" generate "$@" --temperature 0 --max-new-tokens 40; }
 talk() { # RUN INPUT [OPTION...]
@@ -51,6 +57,7 @@ remembers() { # RUN
 }
 check remembers talk
 check remembers text
+check remembers file
 
 commands() {
     same answers "$(lines 'the end.' 'some more.' 'a new way.' 'no place!' 'old time?')" \
