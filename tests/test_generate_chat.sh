@@ -34,13 +34,13 @@ learn() { # NAME STEPS DATA
 END
     "$QUERN" train "$1.json" --out "$1" 2>"$1.err" || cat "$1.err"
 }
-learn talk 120 '"tokenizer": "model",'
+learn talk 90 '"tokenizer": "model",'
 learn text 120 '"tokenizer": "model/tokenizer.model", "chat_template": "chatml",'
 # A template in a file, which lies beside the configuration.
 mkdir other
 mv model ./*.jsonl other
 echo "${template//eos_token/\'END\'}" >other/form.jinja
-learn other/file 120 '"tokenizer": "model", "chat_template": "form.jinja",'
+learn other/file 90 '"tokenizer": "model", "chat_template": "form.jinja",'
 mv other/file other/*.jsonl .
 rm -r other # a run is enough
 
