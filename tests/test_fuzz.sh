@@ -28,13 +28,15 @@ describe() { # HARNESS
     config)
         readers="io/json.c io/config.c io/config_check.c io/config_defaults.c io/config_report.c
             io/config_rules.c io/config_set.c io/config_table.c"
-        more="io/config*.c io/file.c io/hf_dir.c io/spelling.c io/text_buffer.c" packages=libcjson
+        more="io/config*.c io/chat_builtin.c io/file.c io/hf_dir.c io/spelling.c io/text_buffer.c"
+        packages=libcjson
         options="-max_len=4096 -dict=tests/hostile/config/keys.dict"
         seeds="tests/hostile/config/seeds configs"
         ;;
     hf_config)
         readers="io/config_hf.c io/config_hf_table.c io/config_hf_write.c"
-        more="io/config*.c io/file.c io/hf_dir.c io/json.c io/spelling.c io/text_buffer.c"
+        more="io/config*.c io/chat_builtin.c io/file.c io/hf_dir.c io/json.c io/spelling.c
+            io/text_buffer.c"
         options="-max_len=2048 -dict=tests/hostile/hf_config.dict"
         packages=libcjson seeds=tests/hostile/hf_config portion=10 # each loads three times
         ;;
