@@ -225,9 +225,10 @@ template <int V> QN_DEV int64_t part_column(const scatter_args &a, int64_t j, in
     return e * (a.width / V) + j / V;
 }
 
-/* A block: one window of the sorted pairs. */
+/* A block: one window of the sorted pairs. Four blocks of a multiprocessor: left to itself, ptxas
+ * aims for six, and spills. */
 template <typename T, int V>
-__global__ void __launch_bounds__(LOOKUP_THREADS) k_embedding_bwd(scatter_args a) {
+__global__ void __launch_bounds__(LOOKUP_THREADS, 4) k_embedding_bwd(scatter_args a) {
     const int64_t window = blockIdx.x, first = window * WINDOW, full = first + WINDOW;
     const int64_t end = full < a.n ? full : a.n;
     const int64_t columns = LOOKUP_THREADS * V;

@@ -188,8 +188,9 @@ QN_DEV void norm_partial_out(const norm_args &a, float (&sums)[QN_ROW_HOLD][V], 
     }
 }
 
+/* Three blocks where rows go element by element: left alone, ptxas aims for four, and spills. */
 template <typename T, int V, int LANES>
-__global__ void __launch_bounds__(QN_ROW_THREADS) k_norm_bwd(norm_args a) {
+__global__ void __launch_bounds__(QN_ROW_THREADS, V == 1 ? 3 : 1) k_norm_bwd(norm_args a) {
     enum { ROWS = QN_ROW_THREADS / LANES, WARPS = QN_ROW_THREADS / QN_WARP };
     __shared__ float partial[2][WARPS];
     __shared__ column_buffer<V> buffer;
