@@ -40,36 +40,28 @@ static qn_strings strings(const qn_config *c, const char *key, string_lists *lis
     return (qn_strings){item, n};
 }
 
-static const char *set_string(const qn_config *c, const char *key) {
-    return qn_config_is_set(c, key) ? qn_config_string(c, key) : NULL;
-}
-
-static bool is(const qn_config *c, const char *key, const char *value) {
-    return strcmp(qn_config_string(c, key), value) == 0;
-}
-
 static void examples_options(const qn_config *c, qn_data_options *o, string_lists *lists) {
     qn_example_format_parse(qn_config_string(c, "data.format"), &o->format);
     if (o->type == QN_DATA_LABELLED_TEXT && o->format == QN_EXAMPLES_AUTO)
         o->format = QN_EXAMPLES_LABELLED;
-    o->keys = (qn_example_keys){.messages = set_string(c, "data.columns.messages"),
-                                .prompt = set_string(c, "data.columns.prompt"),
-                                .completion = set_string(c, "data.columns.completion"),
-                                .text = set_string(c, "data.columns.text"),
-                                .text_pair = set_string(c, "data.columns.text_pair"),
-                                .label = set_string(c, "data.columns.label")};
-    o->train_on = is(c, "data.train_on", "all")    ? QN_TRAIN_ON_ALL
-                  : is(c, "data.train_on", "last") ? QN_TRAIN_ON_LAST
-                                                   : QN_TRAIN_ON_ASSISTANT;
-    o->truncate = is(c, "data.truncate", "right")  ? QN_TRUNCATE_RIGHT
-                  : is(c, "data.truncate", "left") ? QN_TRUNCATE_LEFT
-                  : is(c, "data.truncate", "drop") ? QN_TRUNCATE_DROP
-                                                   : QN_TRUNCATE_ERROR;
+    o->keys = (qn_example_keys){.messages = qn_config_optional(c, "data.columns.messages"),
+                                .prompt = qn_config_optional(c, "data.columns.prompt"),
+                                .completion = qn_config_optional(c, "data.columns.completion"),
+                                .text = qn_config_optional(c, "data.columns.text"),
+                                .text_pair = qn_config_optional(c, "data.columns.text_pair"),
+                                .label = qn_config_optional(c, "data.columns.label")};
+    o->train_on = qn_config_is(c, "data.train_on", "all")    ? QN_TRAIN_ON_ALL
+                  : qn_config_is(c, "data.train_on", "last") ? QN_TRAIN_ON_LAST
+                                                             : QN_TRAIN_ON_ASSISTANT;
+    o->truncate = qn_config_is(c, "data.truncate", "right")  ? QN_TRUNCATE_RIGHT
+                  : qn_config_is(c, "data.truncate", "left") ? QN_TRUNCATE_LEFT
+                  : qn_config_is(c, "data.truncate", "drop") ? QN_TRUNCATE_DROP
+                                                             : QN_TRUNCATE_ERROR;
     o->unpacked = !qn_config_boolean(c, "data.packing");
-    o->skip_broken = is(c, "data.on_error", "skip");
-    o->regress = is(c, "objective", "regress");
-    o->multi_label = is(c, "objective", "multi_label");
-    o->token_labels = is(c, "model.head", "token_classification");
+    o->skip_broken = qn_config_is(c, "data.on_error", "skip");
+    o->regress = qn_config_is(c, "objective", "regress");
+    o->multi_label = qn_config_is(c, "objective", "multi_label");
+    o->token_labels = qn_config_is(c, "model.head", "token_classification");
     o->classes = qn_config_int(c, "model.num_labels");
     o->label_names = strings(c, "model.id2label", lists);
 }
@@ -84,11 +76,11 @@ static void text_options(const qn_config *c, qn_data_options *o, string_lists *l
     if (o->type == QN_DATA_CONVERSATIONS || o->type == QN_DATA_LABELLED_TEXT) {
         examples_options(c, o, lists);
     } else if (o->type == QN_DATA_TEXT) {
-        o->vocabulary = is(c, "data.vocabulary", "char") ? QN_VOCAB_CHAR : QN_VOCAB_BYTE;
+        o->vocabulary = qn_config_is(c, "data.vocabulary", "char") ? QN_VOCAB_CHAR : QN_VOCAB_BYTE;
     } else {
-        o->raw = is(c, "data.dtype", "u16")   ? QN_RAW_U16
-                 : is(c, "data.dtype", "u32") ? QN_RAW_U32
-                                              : QN_RAW_NONE;
+        o->raw = qn_config_is(c, "data.dtype", "u16")   ? QN_RAW_U16
+                 : qn_config_is(c, "data.dtype", "u32") ? QN_RAW_U32
+                                                        : QN_RAW_NONE;
         o->vocab_size = qn_config_int(c, "data.vocab_size");
     }
 }
@@ -97,8 +89,8 @@ static void idx_options(const qn_config *c, qn_data_options *o) {
     static const char *const images[] = {"data.images", "data.val_images", "data.test_images"};
     static const char *const labels[] = {"data.labels", "data.val_labels", "data.test_labels"};
     for (int i = 0; i < QN_SPLIT_COUNT; i++) {
-        o->images[i] = set_string(c, images[i]);
-        o->labels[i] = set_string(c, labels[i]);
+        o->images[i] = qn_config_optional(c, images[i]);
+        o->labels[i] = qn_config_optional(c, labels[i]);
     }
     o->mean = qn_config_number(c, "data.normalize.mean");
     o->std = qn_config_number(c, "data.normalize.std");
@@ -107,7 +99,7 @@ static void idx_options(const qn_config *c, qn_data_options *o) {
 
 /* data.tokenizer, unless a checkpoint has brought its own. */
 static qn_status open_tokenizer(qn_build *b, const qn_config *c) {
-    const char *path = set_string(c, "data.tokenizer");
+    const char *path = qn_config_optional(c, "data.tokenizer");
     if (b->tokenizer || !path) return QN_OK;
     qn_status s = qn_tokenizer_open(path, &b->tokenizer);
     return s == QN_OK ? QN_OK : qn_fail_prefix(s, "data.tokenizer");
@@ -116,7 +108,7 @@ static qn_status open_tokenizer(qn_build *b, const qn_config *c) {
 /* The chat template that conversations are written in; none if there is none to be found. A file's
  * text stays with the run, unless a checkpoint has brought its own. */
 static qn_status open_chat(qn_build *b, const qn_config *c, qn_data_options *o) {
-    const char *which = set_string(c, "data.chat_template");
+    const char *which = qn_config_optional(c, "data.chat_template");
     if (o->type != QN_DATA_CONVERSATIONS || (!which && !b->tokenizer)) return QN_OK;
     qn_chat_template *t = NULL;
     qn_status s = QN_OK;
@@ -152,15 +144,15 @@ qn_status qn_build_data(qn_build *b, const qn_config *c) {
     qn_data_options o = {.seed = (uint64_t)qn_config_int(c, "run.seed"),
                          .val_fraction = qn_config_number(c, "data.val_fraction"),
                          .test_fraction = qn_config_number(c, "data.test_fraction"),
-                         .cache_dir = set_string(c, "data.cache_dir")};
-    o.type = is(c, "data.type", "text")            ? QN_DATA_TEXT
-             : is(c, "data.type", "tokens")        ? QN_DATA_TOKENS
-             : is(c, "data.type", "conversations") ? QN_DATA_CONVERSATIONS
-             : is(c, "data.type", "labelled_text") ? QN_DATA_LABELLED_TEXT
-                                                   : QN_DATA_IDX;
-    o.division = is(c, "data.split", "random")    ? QN_DATA_RANDOM
-                 : is(c, "data.split", "by_file") ? QN_DATA_BY_FILE
-                                                  : QN_DATA_CHRONOLOGICAL;
+                         .cache_dir = qn_config_optional(c, "data.cache_dir")};
+    o.type = qn_config_is(c, "data.type", "text")            ? QN_DATA_TEXT
+             : qn_config_is(c, "data.type", "tokens")        ? QN_DATA_TOKENS
+             : qn_config_is(c, "data.type", "conversations") ? QN_DATA_CONVERSATIONS
+             : qn_config_is(c, "data.type", "labelled_text") ? QN_DATA_LABELLED_TEXT
+                                                             : QN_DATA_IDX;
+    o.division = qn_config_is(c, "data.split", "random")    ? QN_DATA_RANDOM
+                 : qn_config_is(c, "data.split", "by_file") ? QN_DATA_BY_FILE
+                                                            : QN_DATA_CHRONOLOGICAL;
     if (o.type == QN_DATA_IDX) {
         idx_options(c, &o);
     } else {
@@ -192,12 +184,14 @@ qn_status qn_build_data(qn_build *b, const qn_config *c) {
 qn_status qn_build_shapes(qn_build *b, const qn_config *c) {
     int64_t classes = qn_config_int(c, "model.vocab_size");
     if (classes == 0) classes = qn_config_int(c, "data.vocab_size");
-    if (classes == 0 && is(c, "data.type", "text") && is(c, "data.vocabulary", "byte"))
+    if (classes == 0 && qn_config_is(c, "data.type", "text") &&
+        qn_config_is(c, "data.vocabulary", "byte"))
         classes = 256;
-    if (is(c, "data.type", "idx") || classes == 0) {
+    if (qn_config_is(c, "data.type", "idx") || classes == 0) {
         return qn_fail(QN_ERR_CONFIG, "the data is needed to know the %s",
-                       is(c, "data.type", "idx") ? "size of its items"
-                                                 : "vocabulary (or state model.vocab_size)");
+                       qn_config_is(c, "data.type", "idx")
+                           ? "size of its items"
+                           : "vocabulary (or state model.vocab_size)");
     }
     int64_t block = qn_config_int(c, "data.block_size");
     qn_source *s = &b->source;
@@ -308,7 +302,7 @@ static qn_status early_stopping(qn_build *b, const qn_config *c) {
     qn_early_stop_config e = {
         .monitor = qn_config_string(c, "early_stopping.monitor"),
         .min_delta = qn_config_number(c, "early_stopping.min_delta"),
-        .relative = is(c, "early_stopping.min_delta_mode", "rel"),
+        .relative = qn_config_is(c, "early_stopping.min_delta_mode", "rel"),
         .patience = qn_config_int(c, "early_stopping.patience"),
         .unit = strcmp(unit, "epochs") == 0  ? QN_PATIENCE_EPOCHS
                 : strcmp(unit, "steps") == 0 ? QN_PATIENCE_STEPS
@@ -349,7 +343,7 @@ qn_status qn_build_model(qn_build *b, const qn_config *c) {
 
 /* With an adapter the base does not change: checkpoints refer to it. */
 static void mark_external(const qn_config *c, qn_params *p) {
-    if (!qn_config_is_set(c, "model.pretrained") || is(c, "adapter.type", "none")) return;
+    if (!qn_config_is_set(c, "model.pretrained") || qn_config_is(c, "adapter.type", "none")) return;
     for (int i = 0; i < p->n; i++) {
         p->item[i].external = p->item[i].frozen && p->item[i].role != QN_ROLE_ADAPTER;
     }
@@ -406,7 +400,7 @@ qn_precision qn_build_precision(const qn_config *c) {
     static const qn_precision all[] = {QN_PRECISION_F32, QN_PRECISION_BF16, QN_PRECISION_BF16_SR,
                                        QN_PRECISION_F64};
     for (size_t i = 0; i < sizeof all / sizeof *all; i++) {
-        if (is(c, "precision", qn_precision_name(all[i]))) return all[i];
+        if (qn_config_is(c, "precision", qn_precision_name(all[i]))) return all[i];
     }
     return QN_PRECISION_F32;
 }
@@ -426,7 +420,7 @@ static qn_status recompute_globs(qn_build *b, bool *automatic) {
 
 qn_status qn_build_session(qn_build *b) {
     const qn_config *c = b->config;
-    if (is(c, "train.reduction", "tree")) {
+    if (qn_config_is(c, "train.reduction", "tree")) {
         return qn_fail(QN_ERR_UNSUPPORTED,
                        "train.reduction \"tree\" comes with training on several ranks; "
                        "this version adds micro-batches in sequence");
@@ -476,9 +470,9 @@ void qn_build_trainer(qn_build *b, qn_trainer *out) {
         .eval_batches = qn_config_int(c, "eval.batches"),
         .eval_at_start = validates && qn_config_boolean(c, "eval.at_start"),
         .save_every = qn_config_int(c, "checkpoint.every"),
-        .on_nonfinite = is(c, "train.on_nonfinite", "skip")       ? QN_NONFINITE_SKIP
-                        : is(c, "train.on_nonfinite", "rollback") ? QN_NONFINITE_ROLLBACK
-                                                                  : QN_NONFINITE_STOP,
+        .on_nonfinite = qn_config_is(c, "train.on_nonfinite", "skip")       ? QN_NONFINITE_SKIP
+                        : qn_config_is(c, "train.on_nonfinite", "rollback") ? QN_NONFINITE_ROLLBACK
+                                                                            : QN_NONFINITE_STOP,
         .max_skips = qn_config_int(c, "train.max_skips"),
     };
 }

@@ -12,10 +12,6 @@ enum { KEY_SIZE = 64 };
 static const char *const heads[] = {"classifier", "score"};
 enum { N_HEADS = sizeof heads / sizeof *heads };
 
-static bool is(const qn_config *c, const char *key, const char *value) {
-    return strcmp(qn_config_string(c, key), value) == 0;
-}
-
 static const char *element(char out[KEY_SIZE], const char *list, int i, const char *member) {
     snprintf(out, KEY_SIZE, "%s.%d%s%s", list, i, *member ? "." : "", member);
     return out;
@@ -63,17 +59,18 @@ static qn_status patterns_of(const qn_config *c, qn_setup *setup, qn_lora_config
 
 qn_status qn_build_adapter(const qn_build *b, qn_params *p) {
     const qn_config *c = b->config;
-    if (!is(c, "adapter.type", "lora")) return QN_OK;
+    if (!qn_config_is(c, "adapter.type", "lora")) return QN_OK;
     qn_lora_config o = {.rank = qn_config_int(c, "adapter.r"),
                         .alpha = qn_config_number(c, "adapter.alpha"),
                         .dropout = qn_config_number(c, "adapter.dropout"),
                         .rslora = qn_config_boolean(c, "adapter.use_rslora"),
                         .dora = qn_config_boolean(c, "adapter.use_dora"),
-                        .gaussian = is(c, "adapter.init", "gaussian"),
+                        .gaussian = qn_config_is(c, "adapter.init", "gaussian"),
                         .lr_ratio = qn_config_number(c, "adapter.loraplus_lr_ratio"),
-                        .bias = is(c, "adapter.bias", "all")         ? QN_LORA_BIAS_ALL
-                                : is(c, "adapter.bias", "lora_only") ? QN_LORA_BIAS_ADAPTED
-                                                                     : QN_LORA_BIAS_NONE};
+                        .bias = qn_config_is(c, "adapter.bias", "all") ? QN_LORA_BIAS_ALL
+                                : qn_config_is(c, "adapter.bias", "lora_only")
+                                    ? QN_LORA_BIAS_ADAPTED
+                                    : QN_LORA_BIAS_NONE};
     const char **modules, **targets;
     QN_TRY(list_of(c, "adapter.targets", p->setup, 0, &targets, &o.n_targets));
     QN_TRY(

@@ -6,14 +6,10 @@
 #include <stdio.h>
 #include <string.h>
 
-static bool is(const qn_config *c, const char *key, const char *value) {
-    return strcmp(qn_config_string(c, key), value) == 0;
-}
-
 static void rotary(const qn_config *c, qn_rotary *r) {
     static const char *const kinds[] = {"default", "linear", "dynamic", "llama3", "yarn"};
     for (int i = 0; i < 5; i++) {
-        if (is(c, "model.rope_scaling.rope_type", kinds[i])) r->kind = (qn_rotary_kind)i;
+        if (qn_config_is(c, "model.rope_scaling.rope_type", kinds[i])) r->kind = (qn_rotary_kind)i;
     }
     const struct {
         const char *key;
@@ -42,7 +38,8 @@ static void rotary(const qn_config *c, qn_rotary *r) {
 /* Qwen's configurations state a window also where it is not used. */
 static qn_status windows(qn_build *b, const qn_config *c) {
     qn_model_config *m = &b->model_config;
-    bool used = is(c, "model.type", "mistral") || qn_config_boolean(c, "model.use_sliding_window");
+    bool used = qn_config_is(c, "model.type", "mistral") ||
+                qn_config_boolean(c, "model.use_sliding_window");
     m->sliding_window = used ? qn_config_int(c, "model.sliding_window") : 0;
     m->max_window_layers = qn_config_int(c, "model.max_window_layers");
     int64_t n = qn_config_count(c, "model.layer_types");
@@ -52,7 +49,7 @@ static qn_status windows(qn_build *b, const qn_config *c) {
     for (int64_t i = 0; i < n; i++) {
         char key[64];
         snprintf(key, sizeof key, "model.layer_types.%lld", (long long)i);
-        b->sliding_layer[i] = is(c, key, "sliding_attention");
+        b->sliding_layer[i] = qn_config_is(c, key, "sliding_attention");
     }
     m->sliding_layer = b->sliding_layer;
     return QN_OK;
@@ -62,7 +59,7 @@ qn_status qni_build_attention(qn_build *b, const qn_config *c) {
     qn_model_config *m = &b->model_config;
     m->scale_by_layer = qn_config_boolean(c, "model.scale_attn_by_inverse_layer_idx");
     m->unscaled_attention =
-        is(c, "model.type", "gpt2") && !qn_config_boolean(c, "model.scale_attn_weights");
+        qn_config_is(c, "model.type", "gpt2") && !qn_config_boolean(c, "model.scale_attn_weights");
     rotary(c, &m->rotary);
     return windows(b, c);
 }

@@ -324,6 +324,10 @@ bool qn_config_is_set(const qn_config *c, const char *key) {
     return qni_config_get(c, key) != NULL;
 }
 
+bool qn_config_is(const qn_config *c, const char *key, const char *value) {
+    return strcmp(qn_config_string(c, key), value) == 0;
+}
+
 bool qn_config_is_stated(const qn_config *c, const char *key) {
     const cJSON *node = qni_config_get(c, key);
     int row = slot_row(key, strlen(key));
@@ -347,6 +351,10 @@ double qn_config_number(const qn_config *c, const char *key) {
 const char *qn_config_string(const qn_config *c, const char *key) {
     const cJSON *node = qni_config_get(c, key);
     return cJSON_IsString(node) ? node->valuestring : "";
+}
+
+const char *qn_config_optional(const qn_config *c, const char *key) {
+    return qn_config_is_set(c, key) ? qn_config_string(c, key) : NULL;
 }
 
 int64_t qn_config_count(const qn_config *c, const char *key) {

@@ -54,13 +54,16 @@ bool qn_config_parse_bytes(const char *text, int64_t *out);
  * "data.path.0". Values are checked and defaults filled in, so these do not fail: a key without a
  * value gives false, 0, "" or 0 elements. Strings live as long as the configuration. Keys that take
  * one value or a list ("data.path") always read as a list. */
-bool qn_config_is_set(const qn_config *c, const char *key);    /* has a value, stated or default */
+bool qn_config_is_set(const qn_config *c, const char *key); /* has a value, stated or default */
+/* Whether it is this string; false for a key without a value. */
+bool qn_config_is(const qn_config *c, const char *key, const char *value);
 bool qn_config_is_stated(const qn_config *c, const char *key); /* given in a file or by --set */
 bool qn_config_boolean(const qn_config *c, const char *key);
 int64_t qn_config_int(const qn_config *c, const char *key);
 double qn_config_number(const qn_config *c, const char *key);
 const char *qn_config_string(const qn_config *c, const char *key);
-int64_t qn_config_count(const qn_config *c, const char *key); /* elements of an array */
+const char *qn_config_optional(const qn_config *c, const char *key); /* a string, NULL without */
+int64_t qn_config_count(const qn_config *c, const char *key);        /* elements of an array */
 
 /* ---- writing (config_show.c); *out is freed with qn_free ------------------------------------- */
 

@@ -17,9 +17,6 @@ static bool stated(const qn_config *c, const char *key) {
 }
 static int64_t integer(const qn_config *c, const char *key) { return qn_config_int(c, key); }
 static double number(const qn_config *c, const char *key) { return qn_config_number(c, key); }
-static bool is(const qn_config *c, const char *key, const char *value) {
-    return strcmp(qn_config_string(c, key), value) == 0;
-}
 static bool refused(const qn_config *c, const char *key) { return c->bad[qni_key_find(key)]; }
 
 /* Where to point: the key if it is stated, else the other one. */
@@ -50,7 +47,7 @@ static void check_required(qn_config *c) {
 /* What rope_scaling lacks, and how far it lets sequences grow (qn_rotary_reach). */
 static int64_t check_rotary(qn_config *c, int64_t longest) {
     const char *type = qn_config_string(c, "model.rope_scaling.rope_type");
-    bool plain = !*type || is(c, "model.rope_scaling.rope_type", "default");
+    bool plain = !*type || qn_config_is(c, "model.rope_scaling.rope_type", "default");
     if (plain) return longest;
     double factor = number(c, "model.rope_scaling.factor");
     if (!set(c, "model.rope_scaling.factor") && !refused(c, "model.rope_scaling.factor")) {
@@ -66,7 +63,8 @@ static int64_t check_rotary(qn_config *c, int64_t longest) {
     }
     int64_t original = integer(c, "model.rope_scaling.original_max_position_embeddings");
     double reach = factor * (double)(original ? original : longest);
-    bool grows = !is(c, "model.rope_scaling.rope_type", "llama3") && reach > (double)longest;
+    bool grows =
+        !qn_config_is(c, "model.rope_scaling.rope_type", "llama3") && reach > (double)longest;
     return grows ? (int64_t)reach : longest;
 }
 
@@ -107,8 +105,8 @@ static void check_model(qn_config *c) {
                    most < longest ? " - model.pad_token_id - 1" : "", most, block);
     }
     int64_t rows = integer(c, "model.vocab_size"), needed = integer(c, "data.vocab_size");
-    bool bytes = is(c, "data.vocabulary", "byte") && !set(c, "data.tokenizer");
-    if (bytes && !is(c, "model.type", "mlp")) needed = 256;
+    bool bytes = qn_config_is(c, "data.vocabulary", "byte") && !set(c, "data.tokenizer");
+    if (bytes && !qn_config_is(c, "model.type", "mlp")) needed = 256;
     if (rows && rows < needed) {
         qni_report(c, qni_config_get(c, "model.vocab_size"), false, "model.vocab_size", NULL,
                    "expected at least the %" PRId64 " tokens of the data, found %" PRId64, needed,
@@ -117,7 +115,7 @@ static void check_model(qn_config *c) {
 }
 
 static void check_adapter(qn_config *c) {
-    if (is(c, "adapter.type", "lora") && is(c, "precision", "bf16_sr")) {
+    if (qn_config_is(c, "adapter.type", "lora") && qn_config_is(c, "precision", "bf16_sr")) {
         qni_report(c, qni_config_get(c, "precision"), false, "precision", NULL,
                    "expected bf16 beside adapter.type \"lora\", found \"bf16_sr\": frozen weights "
                    "have no f32 master to save, and an adapter's are small");
@@ -130,7 +128,8 @@ static void check_task(qn_config *c) {
                    "expected either this or data.vocabulary");
     }
     if (set(c, "model.type") && set(c, "data.type")) {
-        bool images = is(c, "data.type", "idx"), dense = is(c, "model.type", "mlp");
+        bool images = qn_config_is(c, "data.type", "idx"),
+             dense = qn_config_is(c, "model.type", "mlp");
         if (images != dense) {
             qni_report(c, qni_config_get(c, "data.type"), false, "data.type", NULL,
                        "expected %s for model.type \"%s\", found \"%s\"",
@@ -138,9 +137,11 @@ static void check_task(qn_config *c) {
                        qn_config_string(c, "data.type"));
         }
     }
-    bool lm = is(c, "objective", "lm"), dense = is(c, "model.type", "mlp");
-    bool vocabulary = is(c, "model.head", "lm") || is(c, "model.head", "masked_lm");
-    bool vector = is(c, "model.head", "embedding") && !is(c, "objective", "regress");
+    bool lm = qn_config_is(c, "objective", "lm"), dense = qn_config_is(c, "model.type", "mlp");
+    bool vocabulary =
+        qn_config_is(c, "model.head", "lm") || qn_config_is(c, "model.head", "masked_lm");
+    bool vector =
+        qn_config_is(c, "model.head", "embedding") && !qn_config_is(c, "objective", "regress");
     bool known = dense || set(c, "model.head");
     if (known && set(c, "objective") && (lm != vocabulary || vector)) {
         qni_report(c, qni_config_get(c, "objective"), false, "objective", NULL,
@@ -153,30 +154,31 @@ static void check_task(qn_config *c) {
                    qn_config_string(c, dense ? "model.type" : "model.head"),
                    qn_config_string(c, "objective"));
     }
-    bool encoder = is(c, "model.type", "bert") || is(c, "model.type", "roberta");
-    if ((encoder && is(c, "model.head", "lm")) ||
-        (set(c, "model.type") && !encoder && is(c, "model.head", "masked_lm"))) {
+    bool encoder =
+        qn_config_is(c, "model.type", "bert") || qn_config_is(c, "model.type", "roberta");
+    if ((encoder && qn_config_is(c, "model.head", "lm")) ||
+        (set(c, "model.type") && !encoder && qn_config_is(c, "model.head", "masked_lm"))) {
         qni_report(c, qni_config_get(c, "model.head"), false, "model.head", NULL,
                    "model.type \"%s\" has no such head, expected \"%s\" for a vocabulary",
                    qn_config_string(c, "model.type"), encoder ? "masked_lm" : "lm");
     }
-    bool next = is(c, "data.type", "text") || is(c, "data.type", "tokens");
+    bool next = qn_config_is(c, "data.type", "text") || qn_config_is(c, "data.type", "tokens");
     if (next && set(c, "model.head") && !vocabulary) {
         qni_report(c, qni_config_get(c, "data.type"), false, "data.type", NULL,
                    "\"%s\" has the next token as target, which model.head \"%s\" does not predict",
                    qn_config_string(c, "data.type"), qn_config_string(c, "model.head"));
     }
-    bool conversations = is(c, "data.type", "conversations"),
-         labelled = is(c, "data.type", "labelled_text");
-    bool of_tokens = is(c, "model.head", "token_classification");
-    bool head_of_labels = of_tokens || is(c, "model.head", "sequence_classification");
-    if (set(c, "model.head") &&
-        ((conversations && !is(c, "model.head", "lm")) || (labelled && !head_of_labels))) {
+    bool conversations = qn_config_is(c, "data.type", "conversations"),
+         labelled = qn_config_is(c, "data.type", "labelled_text");
+    bool of_tokens = qn_config_is(c, "model.head", "token_classification");
+    bool head_of_labels = of_tokens || qn_config_is(c, "model.head", "sequence_classification");
+    if (set(c, "model.head") && ((conversations && !qn_config_is(c, "model.head", "lm")) ||
+                                 (labelled && !head_of_labels))) {
         qni_report(c, qni_config_get(c, "data.type"), false, "data.type", NULL,
                    "\"%s\" needs model.head \"%s\", found \"%s\"", qn_config_string(c, "data.type"),
                    labelled ? "sequence_classification" : "lm", qn_config_string(c, "model.head"));
     }
-    if (of_tokens && set(c, "objective") && !lm && !is(c, "objective", "classify")) {
+    if (of_tokens && set(c, "objective") && !lm && !qn_config_is(c, "objective", "classify")) {
         qni_report(c, qni_config_get(c, "objective"), false, "objective", NULL,
                    "expected \"classify\" for model.head \"token_classification\", found \"%s\"",
                    qn_config_string(c, "objective"));
@@ -186,7 +188,7 @@ static void check_task(qn_config *c) {
         qni_report(c, qni_config_get(c, "model.id2label"), false, "model.id2label", NULL,
                    "expected model.num_labels = %" PRId64 " names, found %" PRId64, labels, names);
     }
-    if (is(c, "objective", "regress") && number(c, "train.label_smoothing") > 0) {
+    if (qn_config_is(c, "objective", "regress") && number(c, "train.label_smoothing") > 0) {
         qni_report(c, qni_config_get(c, "train.label_smoothing"), false, "train.label_smoothing",
                    NULL, "expected 0 for objective \"regress\"");
     }
@@ -217,7 +219,7 @@ static void check_data(qn_config *c) {
                    "data.test_fraction", NULL,
                    "expected val_fraction + test_fraction < 1, found %.6g", sum);
     }
-    if (is(c, "data.split", "by_file") && is(c, "data.type", "idx")) {
+    if (qn_config_is(c, "data.split", "by_file") && qn_config_is(c, "data.type", "idx")) {
         qni_report(c, qni_config_get(c, "data.split"), false, "data.split", NULL,
                    "expected \"chronological\" or \"random\" for data.type \"idx\"");
     }
@@ -277,7 +279,7 @@ static void check_optimizer(qn_config *c) {
         if (strcmp(scope->valuestring, "auto") != 0) continue;
         qni_report(c, scope, false, "train.recompute", NULL, "expected \"auto\" alone or globs");
     }
-    if (is(c, "train.on_nonfinite", "rollback") && set(c, "checkpoint.every") &&
+    if (qn_config_is(c, "train.on_nonfinite", "rollback") && set(c, "checkpoint.every") &&
         integer(c, "checkpoint.every") == 0) {
         qni_report(c, qni_config_get(c, "train.on_nonfinite"), false, "train.on_nonfinite", NULL,
                    "\"rollback\" needs checkpoints, expected checkpoint.every > 0");

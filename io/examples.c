@@ -88,24 +88,11 @@ static qn_status make(const reading *x, int type, const char *text, cJSON **out)
     return QN_OK;
 }
 
-static void append(cJSON *parent, cJSON *child) {
-    cJSON *first = parent->child;
-    child->next = NULL;
-    if (!first) {
-        parent->child = child;
-        child->prev = child;
-        return;
-    }
-    first->prev->next = child; /* as cJSON has it, the first one's prev is the last */
-    child->prev = first->prev;
-    first->prev = child;
-}
-
 static qn_status add(const reading *x, cJSON *object, const char *key, cJSON *value) {
     const char *own;
     QN_TRY(copy(x, key, &own));
     value->string = (char *)(uintptr_t)own;
-    append(object, value);
+    qn_json_append(object, value);
     return QN_OK;
 }
 
@@ -129,7 +116,7 @@ static qn_status clone(const reading *x, const cJSON *from, cJSON **out) {
         if (c->string)
             QN_TRY(add(x, v, c->string, child));
         else
-            append(v, child);
+            qn_json_append(v, child);
     }
     *out = v;
     return QN_OK;
@@ -153,7 +140,7 @@ static qn_status say(reading *x, const char *role, const char *content, qn_train
     QN_TRY(make(x, cJSON_Object, NULL, &m));
     QN_TRY(add_string(x, m, "role", role));
     QN_TRY(add_string(x, m, "content", content));
-    append(e->messages, m);
+    qn_json_append(e->messages, m);
     e->train[e->n_messages++] = train;
     if (message) *message = m;
     return QN_OK;
@@ -312,7 +299,7 @@ static qn_status add_call(reading *x, const cJSON *place, const char *text) {
         QN_TRY(add_string(x, call, "type", "function"));
         QN_TRY(clone(x, one, &function));
         QN_TRY(add(x, call, "function", function));
-        append(calls, call);
+        qn_json_append(calls, call);
         one = next;
     }
     return add(x, message, "tool_calls", calls);

@@ -303,7 +303,8 @@ static qn_json_node *new_node(parser *p) {
     return n;
 }
 
-static void append(cJSON *parent, cJSON *child) {
+void qn_json_append(cJSON *parent, cJSON *child) {
+    child->next = NULL;
     if (!parent->child) {
         parent->child = child->prev = child;
     } else { /* cJSON keeps the last element in the first one's prev */
@@ -371,7 +372,7 @@ static qn_status container(parser *p, qn_json_node *n, bool object) {
                 QN_TRY(skip_space(p));
             }
             QN_TRY(value(p, child));
-            append(&n->item, &child->item);
+            qn_json_append(&n->item, &child->item);
             count++;
             QN_TRY(skip_space(p));
             if (p->text[p->at] == close) break;

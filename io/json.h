@@ -71,6 +71,9 @@ static inline const qn_json_node *qn_json_node_of(const cJSON *item) {
     return (const qn_json_node *)item;
 }
 
+/* Makes `child` the last member or element; as cJSON has it, the first one's prev is the last. */
+void qn_json_append(cJSON *parent, cJSON *child);
+
 /* Writes a parsed value: integers exactly, doubles as qn_text_json_number does. indent < 0 gives
  * one line; otherwise two spaces a level, starting at that level. */
 void qn_json_write(qn_text *t, const cJSON *item, int indent);

@@ -36,16 +36,13 @@ static qn_status text_of(const texts *t, const cJSON *record, const char *key, c
     return QN_OK;
 }
 
-static const char *set_string(const qn_config *c, const char *key) {
-    return qn_config_is_set(c, key) ? qn_config_string(c, key) : NULL;
-}
-
 static qn_status encode(texts *t, const cJSON *record, int64_t line, qni_encoded *e) {
     const qn_config *c = t->p->model.config;
-    const char *column = set_string(c, "data.columns.text");
+    const char *column = qn_config_optional(c, "data.columns.text");
     qn_example x = {.label = ""};
     QN_TRY(text_of(t, record, column, "text", &x.text));
-    QN_TRY(text_of(t, record, set_string(c, "data.columns.text_pair"), "text_pair", &x.text_pair));
+    QN_TRY(text_of(t, record, qn_config_optional(c, "data.columns.text_pair"), "text_pair",
+                   &x.text_pair));
     if (!x.text)
         return qn_records_fail(t->records, record, "no key \"%s\"", column ? column : "text");
     qn_status s = qni_encode_example(&t->o, &x, e);

@@ -23,15 +23,7 @@ static qn_status add(qn_records *r, cJSON *object, const char *key, char *value)
     *n = (qn_json_node){.item = {.type = cJSON_String | cJSON_StringIsConst,
                                  .valuestring = value,
                                  .string = (char *)(uintptr_t)key}};
-    cJSON *first = object->child;
-    if (!first) {
-        object->child = &n->item;
-        n->item.prev = &n->item;
-        return QN_OK;
-    }
-    first->prev->next = &n->item; /* as cJSON has it, the first one's prev is the last */
-    n->item.prev = first->prev;
-    first->prev = &n->item;
+    qn_json_append(object, &n->item);
     return QN_OK;
 }
 
