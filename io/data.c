@@ -38,7 +38,6 @@ static qn_status check_windows(const qn_data_options *o) {
 }
 
 static qn_status check_items(const qn_data_options *o) {
-    static const char *const name[QN_SPLIT_COUNT] = {"train", "val", "test"};
     for (int s = 0; s < QN_SPLIT_COUNT; s++)
         if ((s == QN_SPLIT_TRAIN && !o->images[s]) || !o->images[s] != !o->labels[s])
             return qn_fail(QN_ERR_CONFIG,
@@ -47,7 +46,7 @@ static qn_status check_items(const qn_data_options *o) {
                            o->images[s]   ? "images without labels"
                            : o->labels[s] ? "labels without images"
                                           : "no images",
-                           name[s]);
+                           qni_split_name[s]);
     if (o->division == QN_DATA_BY_FILE)
         return qn_fail(QN_ERR_CONFIG,
                        "data: IDX items lie in one file and cannot be divided by file");
@@ -76,6 +75,8 @@ qn_status qn_data_open(const qn_data_options *o, qn_source *out, qn_vocab **voca
     }
     return qn_fail(QN_ERR_CONFIG, "data: found type %d, which there is not", (int)o->type);
 }
+
+const char *const qni_split_name[QN_SPLIT_COUNT] = {"train", "val", "test"};
 
 /* ---- order ----------------------------------------------------------------------------------- */
 

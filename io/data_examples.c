@@ -329,11 +329,6 @@ static qn_status copy_samples(const qni_samples *from, const int64_t *index, int
     return QN_OK;
 }
 
-static int compare_i64(const void *a, const void *b) {
-    int64_t x = *(const int64_t *)a, y = *(const int64_t *)b;
-    return (x > y) - (x < y);
-}
-
 /* Takes val and test out of the training examples. */
 static qn_status divide(reading *x) {
     const qn_data_options *o = x->o;
@@ -342,21 +337,9 @@ static qn_status divide(reading *x) {
     qni_samples all = x->home[QN_SPLIT_TRAIN];
     x->home[QN_SPLIT_TRAIN] = (qni_samples){0};
     qn_status status;
-    QN_TRY_GOTO(qni_divide_count(o, all.n, "examples", count));
-    if (o->division == QN_DATA_RANDOM) {
-        uint64_t key = qn_rng_key(o->seed, "data", "division");
-        index = qn_alloc((size_t)all.n * sizeof *index, "division of examples");
-        if (!index) {
-            status = QN_ERR_OOM;
-            goto done;
-        }
-        for (int64_t i = 0; i < all.n; i++)
-            index[i] = (int64_t)qn_rng_permute(key, (uint64_t)all.n, (uint64_t)i);
-    }
-    for (int s = 0; s < QN_SPLIT_COUNT; first += count[s++]) {
-        if (index) qsort(index + first, (size_t)count[s], sizeof *index, compare_i64);
+    QN_TRY_GOTO(qni_divide_items(o, all.n, "examples", count, &index));
+    for (int s = 0; s < QN_SPLIT_COUNT; first += count[s++])
         QN_TRY_GOTO(copy_samples(&all, index, first, count[s], &x->home[s]));
-    }
 done:
     qni_samples_free(&all);
     qn_free(index);

@@ -27,8 +27,6 @@ typedef struct items {
     int64_t *shuffled;                                       /* of a random division */
 } items;
 
-static const char *const split_name[QN_SPLIT_COUNT] = {"train", "val", "test"};
-
 /* ---- fetch ----------------------------------------------------------------------------------- */
 
 static qn_status read_features(const items *d, const part *s, int64_t item, float *to) {
@@ -92,7 +90,7 @@ static qn_status fetch(void *self, qn_split split, int64_t position, int64_t cou
     float *features = dst[0];
     int32_t *label = dst[1];
     int64_t valid = 0;
-    if (s->n == 0) return qn_fail(QN_ERR_DATA, "data: there is no %s split", split_name[split]);
+    if (s->n == 0) return qn_fail(QN_ERR_DATA, "data: there is no %s split", qni_split_name[split]);
     QN_TRY(qni_view_intact(&s->images_file->view));
     QN_TRY(qni_view_intact(&s->labels_file->view));
     for (int64_t i = 0; i < count; i++, features += d->features, label++) {
@@ -168,32 +166,18 @@ static qn_status open_split(const qn_data_options *o, qn_split home, items *d) {
     return QN_OK;
 }
 
-static int compare_i64(const void *a, const void *b) {
-    int64_t x = *(const int64_t *)a, y = *(const int64_t *)b;
-    return (x > y) - (x < y);
-}
-
 /* Takes val and test out of the training items. */
 static qn_status divide(const qn_data_options *o, items *d) {
     part all = d->split[QN_SPLIT_TRAIN];
     int64_t count[QN_SPLIT_COUNT], first = 0;
     if (!(o->val_fraction > 0 || o->test_fraction > 0)) return QN_OK;
-    QN_TRY(qni_divide_count(o, all.n, "items", count));
-    if (o->division == QN_DATA_RANDOM) {
-        uint64_t key = qn_rng_key(o->seed, "data", "division");
-        d->shuffled = qn_alloc((size_t)all.n * sizeof *d->shuffled, "division of items");
-        if (!d->shuffled) return QN_ERR_OOM;
-        for (int64_t i = 0; i < all.n; i++)
-            d->shuffled[i] = (int64_t)qn_rng_permute(key, (uint64_t)all.n, (uint64_t)i);
-    }
+    QN_TRY(qni_divide_items(o, all.n, "items", count, &d->shuffled));
     for (int s = 0; s < QN_SPLIT_COUNT; first += count[s++]) {
         if (count[s] == 0) continue;
         d->split[s] = all;
         d->split[s].n = count[s];
         d->split[s].first = first;
-        if (!d->shuffled) continue;
-        d->split[s].item = d->shuffled + first;
-        qsort(d->shuffled + first, (size_t)count[s], sizeof *d->shuffled, compare_i64);
+        if (d->shuffled) d->split[s].item = d->shuffled + first;
     }
     return QN_OK;
 }
@@ -242,7 +226,7 @@ static qn_status check_leak(const items *d) {
                 d->images[s].device == d->images[other].device &&
                 d->images[s].inode == d->images[other].inode)
                 return qn_fail(QN_ERR_DATA, "%s: found the same file in the %s and the %s split",
-                               d->images[s].path, split_name[other], split_name[s]);
+                               d->images[s].path, qni_split_name[other], qni_split_name[s]);
     return QN_OK;
 }
 
@@ -256,7 +240,7 @@ static qn_status describe(const qn_data_options *o, items *d) {
         const part *p = &d->split[s];
         if (p->n == 0) continue;
         bool divided = d->images[s].path == NULL;
-        QN_TRY(qni_say(&d->head, "%s: %lld items, %s%s\n", split_name[s], (long long)p->n,
+        QN_TRY(qni_say(&d->head, "%s: %lld items, %s%s\n", qni_split_name[s], (long long)p->n,
                        p->images_file->relative,
                        !divided                        ? ""
                        : o->division == QN_DATA_RANDOM ? ", drawn at random"

@@ -89,6 +89,10 @@ qn_status qni_divide(const qn_data_options *o, qni_files *files, const qni_span 
  * empty. */
 qn_status qni_divide_count(const qn_data_options *o, int64_t n, const char *unit,
                            int64_t count[QN_SPLIT_COUNT]) QN_CHECKED;
+/* The same; and for a random division *place: the items of train, then of val, then of test, each
+ * split's in rising order (qn_free). NULL for a division in order. */
+qn_status qni_divide_items(const qn_data_options *o, int64_t n, const char *unit,
+                           int64_t count[QN_SPLIT_COUNT], int64_t **place) QN_CHECKED;
 
 /* ---- data.c ---------------------------------------------------------------------------------- */
 
@@ -98,6 +102,8 @@ typedef struct qni_head {
 } qni_head;
 
 qn_status qni_say(qni_head *h, const char *format, ...) QN_PRINTF(2, 3) QN_CHECKED;
+
+extern const char *const qni_split_name[QN_SPLIT_COUNT]; /* "train", "val", "test" */
 
 /* Place within the epoch's random order of a training position; *epoch is which epoch. */
 int64_t qni_epoch_index(uint64_t key, int64_t n, int64_t position, int64_t *epoch);

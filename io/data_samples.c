@@ -5,8 +5,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-static const char *const split_name[QN_SPLIT_COUNT] = {"train", "val", "test"};
-
 /* ---- samples --------------------------------------------------------------------------------- */
 
 static qn_status grow(void **array, int64_t used, int64_t capacity, size_t size) {
@@ -268,7 +266,7 @@ static qn_status fetch(void *self, qn_split split, int64_t position, int64_t cou
                        void *const *dst, int64_t *labels) {
     const source *d = self;
     const int64_t n = d->row[split].n, block = d->o.block;
-    if (n == 0) return qn_fail(QN_ERR_DATA, "data: there is no %s split", split_name[split]);
+    if (n == 0) return qn_fail(QN_ERR_DATA, "data: there is no %s split", qni_split_name[split]);
     bool language = d->o.kind == QNI_SAMPLES_PACKED || d->o.kind == QNI_SAMPLES_SINGLE;
     int last = language ? TARGETS : d->o.pairs ? 3 : 2;
     *labels = 0;
@@ -307,8 +305,8 @@ static qn_status describe(source *d) {
         int64_t tokens = x->first[x->n], learned = 0;
         for (int64_t i = 0; i < tokens; i++) learned += x->target[i];
         double full = 100.0 * (double)tokens / ((double)d->row[s].n * (double)d->o.block);
-        QN_TRY(qni_say(&d->head, "%s: %lld examples, %lld tokens", split_name[s], (long long)x->n,
-                       (long long)tokens));
+        QN_TRY(qni_say(&d->head, "%s: %lld examples, %lld tokens", qni_split_name[s],
+                       (long long)x->n, (long long)tokens));
         if (d->o.kind == QNI_SAMPLES_PACKED || d->o.kind == QNI_SAMPLES_SINGLE)
             QN_TRY(qni_say(&d->head, ", %lld of them learned", (long long)learned));
         QN_TRY(qni_say(&d->head, ", in %lld rows of %lld, %.1f %% filled\n", (long long)d->row[s].n,

@@ -3,6 +3,7 @@
 #include "io/data_parts.h"
 
 #include <math.h>
+#include <stdlib.h>
 #include <string.h>
 
 /* ---- streams --------------------------------------------------------------------------------- */
@@ -213,4 +214,24 @@ qn_status qni_divide(const qn_data_options *o, qni_files *files, const qni_span 
     }
     qni_stream_free(&all);
     return status;
+}
+
+static int compare_i64(const void *a, const void *b) {
+    int64_t x = *(const int64_t *)a, y = *(const int64_t *)b;
+    return (x > y) - (x < y);
+}
+
+qn_status qni_divide_items(const qn_data_options *o, int64_t n, const char *unit,
+                           int64_t count[QN_SPLIT_COUNT], int64_t **place) {
+    *place = NULL;
+    QN_TRY(qni_divide_count(o, n, unit, count));
+    if (o->division != QN_DATA_RANDOM) return QN_OK;
+    uint64_t key = qn_rng_key(o->seed, "data", "division");
+    int64_t *items = *place = qn_alloc((size_t)n * sizeof *items, "random division");
+    if (!items) return QN_ERR_OOM;
+    for (int64_t i = 0; i < n; i++)
+        items[i] = (int64_t)qn_rng_permute(key, (uint64_t)n, (uint64_t)i);
+    for (int s = 0; s < QN_SPLIT_COUNT; items += count[s++])
+        qsort(items, (size_t)count[s], sizeof *items, compare_i64);
+    return QN_OK;
 }

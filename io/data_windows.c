@@ -22,8 +22,6 @@ typedef struct windows {
     unsigned char *separator_bytes;
 } windows;
 
-static const char *const split_name[QN_SPLIT_COUNT] = {"train", "val", "test"};
-
 /* ---- fetch ----------------------------------------------------------------------------------- */
 
 static int64_t train_start(const windows *w, int64_t position) {
@@ -60,7 +58,7 @@ static qn_status fetch(void *self, qn_split split, int64_t position, int64_t cou
     int32_t *tokens = dst[0], *targets = dst[1];
     int64_t valid = 0;
     if (w->n[split] == 0)
-        return qn_fail(QN_ERR_DATA, "data: there is no %s split", split_name[split]);
+        return qn_fail(QN_ERR_DATA, "data: there is no %s split", qni_split_name[split]);
     for (int64_t i = 0; i < count; i++) {
         int64_t p = position + i, start = p < w->n[split] ? p * w->block : s->tokens;
         if (split == QN_SPLIT_TRAIN) start = train_start(w, p);
@@ -133,7 +131,7 @@ static qn_status count_windows(windows *w) {
         if (tokens == 1)
             return qn_fail(QN_ERR_DATA,
                            "data: found one token in the %s split, expected at least two",
-                           split_name[s]);
+                           qni_split_name[s]);
         w->n[s] = tokens ? (tokens - 1 + t - 1) / t : 0;
     }
     return QN_OK;
@@ -149,7 +147,7 @@ static qn_status describe(const qn_data_options *o, const qn_vocab *vocab, windo
         if (w->n[s] == 0) continue;
         bool taken = (s == QN_SPLIT_VAL && o->val_fraction > 0) ||
                      (s == QN_SPLIT_TEST && o->test_fraction > 0);
-        QN_TRY(qni_say(&w->head, "%s: %lld tokens, %lld windows of %lld%s%s%s\n", split_name[s],
+        QN_TRY(qni_say(&w->head, "%s: %lld tokens, %lld windows of %lld%s%s%s\n", qni_split_name[s],
                        (long long)w->split[s].tokens, (long long)w->n[s], (long long)w->block,
                        s == QN_SPLIT_TRAIN ? " an epoch" : "", taken ? ", " : "",
                        taken ? division[o->division] : ""));
